@@ -1,0 +1,148 @@
+//! What a data core needs of the kernel, in one trait with two implementations: [`uring`]
+//! (completions) and [`epoll`] (readiness, for laptops and containers). The event loop
+//! above it is the same for both, and so is every rule about order and ownership:
+//!
+//! - A connection is known by the [`ConnectionId`] that the engine gave it. Its index names
+//!   a slot in the driver too; the slot is free again after [`Event::Closed`] or
+//!   [`Event::Detached`], which comes exactly once, when no operation is in flight any more.
+//! - Received bytes arrive in pieces owned by the driver. Whoever handles
+//!   [`Event::Received`] reads them with [`Driver::bytes`] and gives the piece back with
+//!   [`Driver::recycle`].
+//! - At most one send a connection is under way. Its buffer belongs to the driver until
+//!   [`Event::Sent`], which brings it back, whole or failed: short sends are the driver's
+//!   to finish.
+//! - [`Driver::turn`] is the only call that may block.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use corelane_engine::ConnectionId;
+
+/// A piece of received bytes, owned by the driver until it is recycled.
+#[derive(Debug)]
+#[must_use = "a piece that is not recycled is lost to the driver"]
+pub struct Piece {
+    /// The driver's buffer.
+    pub(crate) buffer: u16,
+    /// How many bytes of it are filled.
+    pub(crate) length: u32,
+}
+
+/// What happened since the last turn.
+#[derive(Debug)]
+pub enum Event {
+    /// A listener accepted a connection.
+    Accepted {
+        /// Its socket, non-blocking.
+        socket: OwnedFd,
+        /// Which listener, in the order of [`Driver::listen`].
+        listener: usize,
+    },
+    /// Accepting failed (out of file descriptors, say) and is paused; the driver tries
+    /// again by itself after a while.
+    AcceptPaused {
+        /// Why.
+        error: io::Error,
+    },
+    /// Bytes arrived.
+    Received {
+        /// On this connection.
+        connection: ConnectionId,
+        /// Here.
+        piece: Piece,
+    },
+    /// Nothing more will arrive: the peer shut its side down (`Ok`), or the connection is broken.
+    ReceiveEnded {
+        /// On this connection.
+        connection: ConnectionId,
+        /// How.
+        result: io::Result<()>,
+    },
+    /// A send ended.
+    Sent {
+        /// On this connection.
+        connection: ConnectionId,
+        /// The buffer, given back.
+        buffer: Vec<u8>,
+        /// Whether all of it went out.
+        result: io::Result<()>,
+    },
+    /// The connection's socket is closed and its slot free.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The connection's receiving has stopped and its slot is free; all bytes that had
+    /// arrived were reported before.
+    Detached {
+        /// Which.
+        connection: ConnectionId,
+        /// Its socket.
+        socket: OwnedFd,
+    },
+    /// Another thread called [`Waker::wake`].
+    Woken,
+}
+
+/// How long a turn may wait for something to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this long.
+    AtMost(Duration),
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// At once; input that was not read may destroy replies still in flight.
+    Now,
+    /// Shut the write side down, read and drop input until the peer closes (or the caller
+    /// asks for [`Closing::Now`]).
+    Drained,
+}
+
+/// See the module. All calls but [`Driver::turn`] only queue work or take microseconds.
+pub trait Driver {
+    /// Starts accepting on a bound, listening socket.
+    fn listen(&mut self, listener: OwnedFd) -> io::Result<()>;
+
+    /// Stops accepting on all listeners and closes them.
+    fn stop_listening(&mut self);
+
+    /// Takes a socket over and starts receiving on it.
+    ///
+    /// # Errors
+    /// The driver has no slot for it (its table is full); the socket is closed.
+    fn adopt(&mut self, connection: ConnectionId, socket: OwnedFd) -> io::Result<()>;
+
+    /// Stops receiving (bytes already on their way may still be reported).
+    fn pause(&mut self, connection: ConnectionId);
+
+    /// Receives again.
+    fn resume(&mut self, connection: ConnectionId);
+
+    /// Sends a whole buffer. There must be no send under way on this connection.
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>);
+
+    /// Closes; [`Event::Closed`] follows.
+    fn close(&mut self, connection: ConnectionId, how: Closing);
+
+    /// Gives the socket back without closing it; [`Event::Detached`] follows. There must be
+    /// no send under way.
+    fn detach(&mut self, connection: ConnectionId);
+
+    /// The bytes of a piece.
+    fn bytes(&self, piece: &Piece) -> &[u8];
+
+    /// Gives a piece back.
+    fn recycle(&mut self, piece: Piece);
+
+    /// Hands everything queued to the kernel, waits, and appends what happened to `events`.
+    ///
+    /// # Errors
+    /// Only what no retry can mend; the core stops.
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
+}

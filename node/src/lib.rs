@@ -1,0 +1,4 @@
+//! The Corelane node as a library: what the binary `corelane` runs, and what the load
+//! generator embeds.
+
+pub mod driver;

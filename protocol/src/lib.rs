@@ -1,0 +1,16 @@
+//! The native binary protocol of Corelane, without I/O.
+//!
+//! [`model`] is the one vocabulary of requests and replies that every front end
+//! translates to and from; [`wire`] turns it into frames and back. `SPEC.md`
+//! beside this crate has the byte tables, `vectors/v1.json` the golden vectors.
+//!
+//! ```text
+//! bytes ─ wire::decode_request ─► RequestFrame { head, request } ─► execute
+//! bytes ◄─ wire::ReplyWriter ◄─ ReplyFrame { head, reply } ◄───────────┘
+//! ```
+
+pub mod model;
+pub mod limits;
+pub mod wire;
+
+pub use model::*;

@@ -1,0 +1,545 @@
+//! One model of requests and replies, borrowed from the bytes they arrived in.
+//!
+//! It is wider than wire version 1 where other dialects need it. Semantics that
+//! differ between dialects are data here (see [`Arithmetic`]), so that the one
+//! `match` that executes never asks which dialect is speaking.
+
+/// A point on the serving node's monotonic clock, in microseconds. The node tells its
+/// clock in the replies to hello and ping; clients map theirs by the fastest round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MonotonicUs(pub u64);
+
+/// A version of an entry: the shard's own counter, or the caller's where an entry
+/// was set from its source of truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// The low 16 bits of a topology's epoch, as every frame carries them. 0 is "none known".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ShortEpoch(pub u16);
+
+/// What a client calls its request; the reply carries the same number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u32);
+
+/// Whether a request wants to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// Every outcome is answered.
+    #[default]
+    Always,
+    /// Nothing is answered, not even an error (writes only).
+    Never,
+}
+
+/// Whether a reply should carry the entry's version (which makes the entry keep one).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WantVersion {
+    /// No version in the reply.
+    #[default]
+    No,
+    /// The reply carries the version; an entry without one is given one.
+    Yes,
+}
+
+/// What accompanies every request, whatever it asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The client's number for the request.
+    pub id: RequestId,
+    /// The topology that the client routed by.
+    pub epoch: ShortEpoch,
+    /// Whether to answer.
+    pub answer: Answer,
+    /// Whether the reply carries the version.
+    pub want_version: WantVersion,
+    /// After this moment the request must not be executed: it is answered "too late".
+    pub deadline: Option<MonotonicUs>,
+    /// This request is the part of a multi-get with this index: its reply is framed as that part.
+    pub part: Option<u16>,
+}
+
+/// When an entry that is being written shall expire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ttl {
+    /// The node's configured default.
+    #[default]
+    Default,
+    /// Never, whatever the node's default.
+    Never,
+    /// As the entry had it; as [`Ttl::Default`] where there was none.
+    Keep,
+    /// After this many milliseconds. 0 expires at once.
+    After {
+        /// Milliseconds from the execution of the request.
+        ms: u64,
+        /// Whether the node may spread it at random by its configured percentage.
+        jitter: Jitter,
+    },
+}
+
+/// Whether a time to live is exact or may be spread by the node, so that entries
+/// written together do not expire together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jitter {
+    /// As given.
+    #[default]
+    Exact,
+    /// Moved by up to the node's configured percentage either way.
+    Spread,
+}
+
+/// Under which condition a set takes effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetCondition {
+    /// Always.
+    #[default]
+    Always,
+    /// Only if there is no such entry.
+    Absent,
+    /// Only if there is one.
+    Present,
+    /// Only if the entry's version is this one (compare-and-set).
+    VersionIs(Version),
+    /// Only if the entry's caller-given version is lower than this one, which is then
+    /// stored. An entry without a caller's version counts as oldest.
+    NewerThan(Version),
+}
+
+/// Under which condition a delete takes effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeleteCondition<'a> {
+    /// Always.
+    #[default]
+    Always,
+    /// Only if the entry's version is this one.
+    VersionIs(Version),
+    /// Only if the entry's value equals these bytes.
+    ValueIs(&'a [u8]),
+}
+
+/// Up or down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Add.
+    Increment,
+    /// Subtract.
+    Decrement,
+}
+
+/// What numbers are, and what happens at their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// 64-bit signed; passing an end is an error (Redis).
+    #[default]
+    Signed,
+    /// 64-bit unsigned; increments wrap, decrements stop at 0 (memcached).
+    Unsigned64,
+}
+
+/// Which end of a value is added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// After its last byte.
+    Append,
+    /// Before its first byte.
+    Prepend,
+}
+
+/// A request to write a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// Opaque bits of the caller, returned with the value.
+    pub user_flags: u32,
+    /// When it expires.
+    pub ttl: Ttl,
+    /// When it takes effect.
+    pub condition: SetCondition,
+}
+
+/// A request to change a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// By how much.
+    pub delta: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// What numbers are.
+    pub arithmetic: Arithmetic,
+    /// The number that an absent entry is created with, instead of a miss. Two's complement
+    /// where numbers are signed.
+    pub initial: Option<u64>,
+    /// Expiry of the entry that is created; an existing one keeps its own.
+    pub ttl: Ttl,
+}
+
+/// The first frame of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// The highest protocol version that the client speaks.
+    pub version: u16,
+    /// The core that the client wants to talk to; none leaves the connection where it landed.
+    pub core: Option<u16>,
+    /// The longest value that the client is willing to receive, in bytes. 0: the node's limit.
+    pub value_bytes_max: u32,
+    /// The access token; empty where none is needed.
+    pub token: &'a [u8],
+}
+
+/// What a connection asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Agree on version and limits, prove the token, name a core.
+    Hello(Hello<'a>),
+    /// Nothing but an answer, with the node's clock.
+    Ping,
+    /// The value of a key. With a least version, an entry whose caller-given version is
+    /// lower (or that has none) is a miss.
+    Get {
+        /// The key.
+        key: &'a [u8],
+        /// The oldest acceptable caller-given version.
+        least_version: Option<Version>,
+    },
+    /// The values of several keys: one reply a key that is present or not, then an end.
+    MultiGet(Keys<'a>),
+    /// The value of a key, and a new expiry.
+    GetAndTouch {
+        /// The key.
+        key: &'a [u8],
+        /// The new expiry.
+        ttl: Ttl,
+    },
+    /// Write a value.
+    Set(Set<'a>),
+    /// Remove an entry.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+        /// When it takes effect.
+        condition: DeleteCondition<'a>,
+    },
+    /// A new expiry.
+    Touch {
+        /// The key.
+        key: &'a [u8],
+        /// The new expiry.
+        ttl: Ttl,
+    },
+    /// Add to or subtract from a number.
+    Count(Count<'a>),
+    /// Lengthen a value. An absent entry is a miss.
+    Extend {
+        /// The key.
+        key: &'a [u8],
+        /// What is added.
+        value: &'a [u8],
+        /// Where it is added.
+        side: Side,
+    },
+    /// Whether an entry is there.
+    Exists {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// When an entry expires.
+    TtlOf {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Remove everything, now or after a delay.
+    Flush {
+        /// Milliseconds to wait.
+        delay_ms: u32,
+    },
+    /// Counters as text, one reply a core, then an end.
+    Stats,
+}
+
+impl<'a> Request<'a> {
+    /// The one key that decides which core executes the request, if there is exactly one.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Request::Get { key, .. }
+            | Request::GetAndTouch { key, .. }
+            | Request::Delete { key, .. }
+            | Request::Touch { key, .. }
+            | Request::Extend { key, .. }
+            | Request::Exists { key }
+            | Request::TtlOf { key } => Some(key),
+            Request::Set(Set { key, .. }) | Request::Count(Count { key, .. }) => Some(key),
+            Request::Hello(_)
+            | Request::Ping
+            | Request::MultiGet(_)
+            | Request::Flush { .. }
+            | Request::Stats => None,
+        }
+    }
+}
+
+/// The keys of a multi-get, still encoded: each a 16-bit little-endian length and its
+/// bytes. Made only from bytes that were checked, or by [`Keys::encode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys<'a> {
+    encoded: &'a [u8],
+    count: u16,
+}
+
+/// Why bytes are not the keys of a multi-get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    /// The last key ends after the bytes do.
+    #[error("the key list is cut short")]
+    Truncated,
+    /// More than [`crate::limits::MULTI_GET_KEYS_MAX`] keys, or none.
+    #[error("a multi-get takes 1 to 1024 keys")]
+    Count,
+    /// A key over [`crate::limits::KEY_BYTES_MAX`].
+    #[error("a key is longer than 16384 bytes")]
+    KeyTooLong,
+}
+
+impl<'a> Keys<'a> {
+    /// Checks an encoded list. Nothing is allocated.
+    pub fn parse(encoded: &'a [u8]) -> Result<Keys<'a>, KeysError> {
+        let mut rest = encoded;
+        let mut count = 0usize;
+        while !rest.is_empty() {
+            let (length, tail) = rest.split_first_chunk::<2>().ok_or(KeysError::Truncated)?;
+            let length = usize::from(u16::from_le_bytes(*length));
+            if length > crate::limits::KEY_BYTES_MAX {
+                return Err(KeysError::KeyTooLong);
+            }
+            rest = tail.get(length..).ok_or(KeysError::Truncated)?;
+            count += 1;
+        }
+        if count == 0 || count > crate::limits::MULTI_GET_KEYS_MAX {
+            return Err(KeysError::Count);
+        }
+        Ok(Keys { encoded, count: count as u16 })
+    }
+
+    /// Encodes keys into `buffer`, which is cleared first, and borrows them from there.
+    pub fn encode<'k>(
+        keys: impl IntoIterator<Item = &'k [u8]>,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Keys<'a>, KeysError> {
+        buffer.clear();
+        for key in keys {
+            let length = u16::try_from(key.len()).map_err(|_| KeysError::KeyTooLong)?;
+            buffer.extend_from_slice(&length.to_le_bytes());
+            buffer.extend_from_slice(key);
+        }
+        Keys::parse(buffer)
+    }
+
+    /// How many keys there are.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// The encoded list.
+    pub fn encoded(&self) -> &'a [u8] {
+        self.encoded
+    }
+
+    /// The keys in order.
+    pub fn iter(&self) -> KeysIter<'a> {
+        KeysIter { rest: self.encoded }
+    }
+}
+
+impl<'a> IntoIterator for Keys<'a> {
+    type Item = &'a [u8];
+    type IntoIter = KeysIter<'a>;
+    fn into_iter(self) -> KeysIter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterates over [`Keys`].
+#[derive(Clone, Debug)]
+pub struct KeysIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for KeysIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, tail) = self.rest.split_first_chunk::<2>()?;
+        let (key, rest) = tail.split_at(usize::from(u16::from_le_bytes(*length)));
+        self.rest = rest;
+        Some(key)
+    }
+}
+
+/// How a request ended. The numbers are the wire's; they never change meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Status {
+    /// Done; or the value follows.
+    Ok = 0x00,
+    /// There is no such entry.
+    NotFound = 0x01,
+    /// A condition did not hold (absent, present, version, value). State was not touched.
+    ConditionFailed = 0x02,
+    /// The end of the replies to a multi-get or stats.
+    End = 0x03,
+
+    /// Another node owns the slot; where, follows. State was not touched.
+    Moved = 0x10,
+    /// Another node answers for this one request. State was not touched.
+    Ask = 0x11,
+    /// Overloaded; retry after the time that follows. State was not touched.
+    Busy = 0x12,
+    /// The deadline passed before execution. State was not touched.
+    TooLate = 0x13,
+    /// The node is loading its data.
+    Loading = 0x14,
+    /// The node is shutting down: no new requests on this connection.
+    GoingAway = 0x15,
+
+    /// The entry is of another type.
+    WrongType = 0x20,
+    /// No memory, and nothing may be evicted. State was not touched.
+    OutOfMemory = 0x21,
+    /// The key is over the limit.
+    KeyTooLong = 0x22,
+    /// The value is, or would become, larger than allowed. State was not touched.
+    ValueTooLarge = 0x23,
+    /// The entry's value is not a number of the kind asked for.
+    NotANumber = 0x24,
+    /// The number would pass its range. State was not touched.
+    OutOfRange = 0x25,
+    /// Keys of different slots in a request that must be atomic.
+    CrossSlot = 0x26,
+
+    /// The frame is well delimited, but what it says is impossible.
+    Invalid = 0x30,
+    /// The opcode is unknown to this node.
+    UnknownRequest = 0x31,
+    /// The hello's version is not spoken here.
+    UnsupportedVersion = 0x32,
+    /// No or a wrong token.
+    Unauthorized = 0x33,
+    /// The node has as many connections as it may.
+    TooManyConnections = 0x34,
+    /// The core named in the hello does not exist.
+    NoSuchCore = 0x35,
+    /// The bytes are not a frame; the connection is closed after this reply.
+    Garbled = 0x36,
+    /// The frame is longer than agreed; the connection is closed after this reply.
+    FrameTooLong = 0x37,
+    /// The peer sent nothing, or half a frame, for longer than the node waits.
+    IdleTooLong = 0x38,
+}
+
+/// An entry's value and what goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// The caller's opaque bits.
+    pub user_flags: u32,
+    /// The version, where it was asked for.
+    pub version: Option<Version>,
+}
+
+/// When an entry expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remaining {
+    /// It never does.
+    Never,
+    /// After this many milliseconds.
+    Ms(u64),
+}
+
+/// What a node says of itself in reply to a hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome<'a> {
+    /// The version that both sides speak from here on.
+    pub version: u16,
+    /// The core that this connection is on.
+    pub core: u16,
+    /// How many cores the node has.
+    pub cores: u16,
+    /// Longest key, in bytes.
+    pub key_bytes_max: u16,
+    /// Longest value, in bytes.
+    pub value_bytes_max: u32,
+    /// The node's monotonic clock.
+    pub clock: MonotonicUs,
+    /// The node's name.
+    pub node_name: &'a [u8],
+    /// Which core owns which slots: ranges in slot order, each the first slot and the core
+    /// (both 16-bit little-endian); a range ends where the next begins.
+    pub core_ranges: &'a [u8],
+}
+
+/// What a node answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// Done, and nothing more to say; or with the version that the entry now has.
+    Done {
+        /// The new version, where it was asked for.
+        version: Option<Version>,
+    },
+    /// A value.
+    Value(Value<'a>),
+    /// A number after counting (two's complement where signed).
+    Number {
+        /// The number.
+        number: u64,
+        /// The new version, where it was asked for.
+        version: Option<Version>,
+    },
+    /// When an entry expires.
+    Remaining(Remaining),
+    /// One core's counters, as lines of `name value`.
+    Stats {
+        /// The core.
+        core: u16,
+        /// The lines.
+        text: &'a [u8],
+    },
+    /// The answer to ping.
+    Pong {
+        /// The node's monotonic clock.
+        clock: MonotonicUs,
+    },
+    /// The answer to hello.
+    Welcome(Welcome<'a>),
+    /// The end of a series of replies.
+    End,
+    /// Overloaded.
+    Busy {
+        /// Microseconds after which to try again.
+        retry_after_us: u32,
+    },
+    /// Anything else: a status, and words for a person (may be empty).
+    Failed {
+        /// Which.
+        status: Status,
+        /// Why, in English.
+        message: &'a str,
+    },
+}
+
+/// What accompanies every reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyHead {
+    /// The request's number.
+    pub id: RequestId,
+    /// The epoch of the topology in force at the node.
+    pub epoch: ShortEpoch,
+    /// This reply is one of several to the same request: the part with this index.
+    /// The last of them is [`Reply::End`].
+    pub part: Option<u16>,
+}

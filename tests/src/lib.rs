@@ -1,0 +1,1 @@
+//! First line of the crate.
