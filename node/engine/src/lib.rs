@@ -1,4 +1,5 @@
 //! Everything one core does, as a deterministic state machine without I/O.
+pub mod counters;
 
 /// Names one connection of one core. The generation tells a connection from an earlier
 /// one at the same index.

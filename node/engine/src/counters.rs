@@ -1,0 +1,111 @@
+//! What one core counts. One plain struct a core, written by that core alone; one
+//! catalogue gives every counter its name and help text; others read by snapshot.
+
+/// Whether a number only grows or goes both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterKind {
+    /// Only grows, from 0 at start.
+    Counter,
+    /// The present value of something.
+    Gauge,
+}
+
+/// Name and meaning of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterInfo {
+    /// In snake case, without prefix; units last.
+    pub name: &'static str,
+    /// One sentence for an operator.
+    pub help: &'static str,
+    /// Counter or gauge.
+    pub kind: CounterKind,
+}
+
+macro_rules! counters {
+    ($($kind:ident $name:ident $help:literal;)*) => {
+        /// The numbers of one core, in the order of [`CATALOGUE`].
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $(#[doc = $help] pub $name: u64,)*
+        }
+
+        /// Every number's name, meaning and kind.
+        pub const CATALOGUE: &[CounterInfo] = &[
+            $(CounterInfo {
+                name: stringify!($name),
+                help: $help,
+                kind: CounterKind::$kind,
+            },)*
+        ];
+
+        impl Counters {
+            /// The numbers in the order of [`CATALOGUE`].
+            pub fn values(&self) -> [u64; CATALOGUE.len()] {
+                [$(self.$name,)*]
+            }
+        }
+    };
+}
+
+counters! {
+    Counter connections_opened "Connections that this core took over, from a listener or from another core.";
+    Counter connections_closed "Connections that this core closed.";
+    Counter connections_refused "Connections refused because the node had as many as it may.";
+    Counter connections_handed_over "Connections passed to the core that their hello named.";
+    Gauge connections_open "Connections open on this core.";
+    Gauge connections_paused "Connections not being read because their output or forwarded requests wait.";
+    Counter bytes_received "Bytes received from connections.";
+    Counter bytes_sent "Bytes handed to the kernel for connections.";
+    Counter requests "Requests taken from connections of this core.";
+    Counter requests_get "Keys read by get, multi-get and get-and-touch, executed on this core.";
+    Counter requests_set "Sets executed on this core.";
+    Counter requests_delete "Deletes executed on this core.";
+    Counter requests_other "Other requests executed on this core.";
+    Counter hits "Reads that found an entry.";
+    Counter misses "Reads that found none.";
+    Counter failures "Requests answered with an error status.";
+    Counter too_late "Requests not executed because their deadline had passed.";
+    Counter unauthorized "Connections closed for lack of the token.";
+    Counter garbled "Connections closed because their bytes were not frames.";
+    Counter idle_closed "Connections closed because half a frame or a hello stayed away too long.";
+    Counter forwarded_out "Requests passed to the core that owns their key.";
+    Counter forwarded_in "Requests executed for connections of other cores.";
+    Counter mail_sent "Messages put on lanes to other cores.";
+    Counter mail_received "Messages taken from lanes of other cores.";
+    Counter wakes_sent "Times a sleeping core was woken to read its mail.";
+    Counter turns "Turns of the event loop.";
+    Counter turns_idle "Turns in which nothing had happened.";
+    Counter receive_buffers_exhausted "Times a receive ended for want of a free buffer.";
+    Counter accept_pauses "Times accepting paused because it failed (out of file descriptors, say).";
+    Gauge output_bytes_pending "Reply bytes waiting to be sent.";
+    Gauge items "Entries held.";
+    Gauge memory_budget_bytes "What this core's shard may hold.";
+    Gauge memory_used_bytes "What this core's shard holds: entries, index, wheel and ghosts.";
+    Counter evictions "Entries evicted for want of memory.";
+    Counter expirations "Entries removed because their time had come.";
+    Counter out_of_memory "Writes refused for want of memory.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_follow_the_catalogue() {
+        let counters = Counters { connections_opened: 1, out_of_memory: 7, ..Counters::default() };
+        let values = counters.values();
+        assert_eq!(values.len(), CATALOGUE.len());
+        assert_eq!((values[0], values[values.len() - 1]), (1, 7));
+        assert_eq!(CATALOGUE[0].name, "connections_opened");
+    }
+
+    #[test]
+    fn names_are_unique_and_snake_case() {
+        let mut names: Vec<_> = CATALOGUE.iter().map(|info| info.name).collect();
+        assert!(names.iter().all(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
