@@ -6,11 +6,13 @@
 //!
 //! ```text
 //! bytes ─ wire::decode_request ─► RequestFrame { head, request } ─► execute
-//! bytes ◄─ wire::ReplyWriter ◄─ ReplyFrame { head, reply } ◄───────────┘
+//! bytes ◄─ wire::encode_reply ◄── ReplyFrame { head, reply } ◄─────────┘
 //! ```
 
-pub mod model;
+#![forbid(unsafe_code)]
+
 pub mod limits;
+pub mod model;
 pub mod wire;
 
 pub use model::*;

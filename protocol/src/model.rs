@@ -292,7 +292,7 @@ pub struct Keys<'a> {
 }
 
 /// Why bytes are not the keys of a multi-get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum KeysError {
     /// The last key ends after the bytes do.
     #[error("the key list is cut short")]
@@ -303,11 +303,17 @@ pub enum KeysError {
     /// A key over [`crate::limits::KEY_BYTES_MAX`].
     #[error("a key is longer than 16384 bytes")]
     KeyTooLong,
+    /// More than [`crate::limits::MULTI_GET_BYTES_MAX`] together.
+    #[error("the key list is longer than 1 MiB")]
+    TooLong,
 }
 
 impl<'a> Keys<'a> {
     /// Checks an encoded list. Nothing is allocated.
     pub fn parse(encoded: &'a [u8]) -> Result<Keys<'a>, KeysError> {
+        if encoded.len() > crate::limits::MULTI_GET_BYTES_MAX {
+            return Err(KeysError::TooLong);
+        }
         let mut rest = encoded;
         let mut count = 0usize;
         while !rest.is_empty() {
@@ -439,6 +445,79 @@ pub enum Status {
     FrameTooLong = 0x37,
     /// The peer sent nothing, or half a frame, for longer than the node waits.
     IdleTooLong = 0x38,
+}
+
+impl Status {
+    /// Every status, in the order of their numbers.
+    pub const ALL: [Status; 26] = [
+        Status::Ok,
+        Status::NotFound,
+        Status::ConditionFailed,
+        Status::End,
+        Status::Moved,
+        Status::Ask,
+        Status::Busy,
+        Status::TooLate,
+        Status::Loading,
+        Status::GoingAway,
+        Status::WrongType,
+        Status::OutOfMemory,
+        Status::KeyTooLong,
+        Status::ValueTooLarge,
+        Status::NotANumber,
+        Status::OutOfRange,
+        Status::CrossSlot,
+        Status::Invalid,
+        Status::UnknownRequest,
+        Status::UnsupportedVersion,
+        Status::Unauthorized,
+        Status::TooManyConnections,
+        Status::NoSuchCore,
+        Status::Garbled,
+        Status::FrameTooLong,
+        Status::IdleTooLong,
+    ];
+}
+
+/// A number that no status has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{0:#04x} is no status")]
+pub struct UnknownStatus(pub u8);
+
+impl TryFrom<u8> for Status {
+    type Error = UnknownStatus;
+
+    fn try_from(byte: u8) -> Result<Status, UnknownStatus> {
+        Ok(match byte {
+            0x00 => Status::Ok,
+            0x01 => Status::NotFound,
+            0x02 => Status::ConditionFailed,
+            0x03 => Status::End,
+            0x10 => Status::Moved,
+            0x11 => Status::Ask,
+            0x12 => Status::Busy,
+            0x13 => Status::TooLate,
+            0x14 => Status::Loading,
+            0x15 => Status::GoingAway,
+            0x20 => Status::WrongType,
+            0x21 => Status::OutOfMemory,
+            0x22 => Status::KeyTooLong,
+            0x23 => Status::ValueTooLarge,
+            0x24 => Status::NotANumber,
+            0x25 => Status::OutOfRange,
+            0x26 => Status::CrossSlot,
+            0x30 => Status::Invalid,
+            0x31 => Status::UnknownRequest,
+            0x32 => Status::UnsupportedVersion,
+            0x33 => Status::Unauthorized,
+            0x34 => Status::TooManyConnections,
+            0x35 => Status::NoSuchCore,
+            0x36 => Status::Garbled,
+            0x37 => Status::FrameTooLong,
+            0x38 => Status::IdleTooLong,
+            _ => return Err(UnknownStatus(byte)),
+        })
+    }
 }
 
 /// An entry's value and what goes with it.

@@ -1,0 +1,367 @@
+//! Bytes to requests.
+
+use crate::limits::{
+    HEADER_BYTES, KEY_BYTES_MAX, MULTI_GET_BYTES_MAX, NOTICE_ID, TOKEN_BYTES_MAX,
+    VALUE_BYTES_DEFAULT, VALUE_BYTES_MAX,
+};
+use crate::model::*;
+use crate::wire::layout::{
+    COUNT_BYTES, FLUSH_BYTES, FRAME_BYTES_MAX, HELLO_ANY_CORE, HELLO_BYTES_MAX, HELLO_FIXED_BYTES,
+    Opcode, REQUEST_MAGIC, RequestHeader, TTL_KEEP, TTL_NEVER, flag, tag,
+};
+use crate::wire::options::{Condition, Options, TagSet, only};
+use crate::wire::refusal::Refusal;
+
+/// How long the parts of a request may be, on this connection at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Longest key, in bytes; at most [`KEY_BYTES_MAX`].
+    pub key_bytes_max: usize,
+    /// Longest value, in bytes; at most [`VALUE_BYTES_MAX`].
+    pub value_bytes_max: usize,
+    /// Longest frame, in bytes, header included. A longer one ends the connection; one that
+    /// is shorter, but has a key or value over its limit, is answered and skipped.
+    pub frame_bytes_max: usize,
+}
+
+impl DecodeLimits {
+    /// Before the hello, when the peer is nobody yet: a hello fits and little else.
+    pub const BEFORE_HELLO: DecodeLimits = DecodeLimits {
+        key_bytes_max: KEY_BYTES_MAX,
+        value_bytes_max: HELLO_BYTES_MAX,
+        frame_bytes_max: 16 << 10,
+    };
+
+    /// After the hello, with the node's limits. Frames up to the protocol's own limit are
+    /// skipped when they are over the node's.
+    pub const fn agreed(key_bytes_max: usize, value_bytes_max: usize) -> DecodeLimits {
+        assert!(key_bytes_max <= KEY_BYTES_MAX && value_bytes_max <= VALUE_BYTES_MAX);
+        DecodeLimits { key_bytes_max, value_bytes_max, frame_bytes_max: FRAME_BYTES_MAX }
+    }
+}
+
+impl Default for DecodeLimits {
+    fn default() -> DecodeLimits {
+        DecodeLimits::agreed(KEY_BYTES_MAX, VALUE_BYTES_DEFAULT)
+    }
+}
+
+/// A request and what accompanies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestFrame<'a> {
+    /// What every request has.
+    pub head: RequestHead,
+    /// What is asked for.
+    pub request: Request<'a>,
+}
+
+/// What [`decode_request`] found at the start of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decoded<'a> {
+    /// A request.
+    Complete {
+        /// The request.
+        frame: RequestFrame<'a>,
+        /// How many bytes it took; the next frame begins after them.
+        consumed: usize,
+    },
+    /// The beginning of a frame that nothing is known against.
+    Incomplete {
+        /// How many bytes must be there before it is worth calling again: the frame's
+        /// length, or the header's while that is not known. Within the limits.
+        needed: usize,
+    },
+    /// A frame that is not executed, on a connection that goes on.
+    Rejected {
+        /// What the header says. Where [`RequestHead::answer`] is `Never`, nothing is answered.
+        /// Deadline and part are not known.
+        head: RequestHead,
+        /// Why.
+        refusal: Refusal,
+        /// Length of the frame. It may be more than has arrived: that many bytes are to be
+        /// discarded, now and as they come, without keeping them.
+        frame_bytes: usize,
+    },
+    /// The bytes are not a frame of this protocol, or one that is too long: answer and close.
+    Fatal {
+        /// The id to answer with: [`NOTICE_ID`] where the request's is not known.
+        id: RequestId,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Header bytes 0 to 3 of the most frequent request: a get without flags and options.
+const PLAIN_GET: u32 = u32::from_le_bytes([REQUEST_MAGIC, Opcode::Get as u8, 0, 0]);
+
+/// Decodes the frame at the start of `bytes`. Never panics, whatever the bytes are.
+#[inline]
+pub fn decode_request<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Decoded<'a> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return without_header(bytes);
+    };
+    // One comparison tells a plain get; whatever is unusual about one falls through to the
+    // full check, which says what it is.
+    let first = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    let header = RequestHeader::read(header);
+    if first == PLAIN_GET
+        && header.body_bytes == u32::from(header.key_bytes)
+        && usize::from(header.key_bytes) <= limits.key_bytes_max
+        && header.id.0 != NOTICE_ID
+        && let Some(key) = body.get(..usize::from(header.key_bytes))
+    {
+        let head = RequestHead { id: header.id, epoch: header.epoch, ..RequestHead::default() };
+        return Decoded::Complete {
+            frame: RequestFrame { head, request: Request::Get { key, least_version: None } },
+            consumed: HEADER_BYTES + key.len(),
+        };
+    }
+    decode_any(header, body, limits)
+}
+
+#[cold]
+fn without_header(bytes: &[u8]) -> Decoded<'_> {
+    match bytes.first() {
+        None | Some(&REQUEST_MAGIC) => Decoded::Incomplete { needed: HEADER_BYTES },
+        Some(_) => Decoded::Fatal { id: RequestId(NOTICE_ID), refusal: Refusal::NotAFrame },
+    }
+}
+
+fn decode_any<'a>(header: RequestHeader, body: &'a [u8], limits: &DecodeLimits) -> Decoded<'a> {
+    if header.magic != REQUEST_MAGIC {
+        return Decoded::Fatal { id: RequestId(NOTICE_ID), refusal: Refusal::NotAFrame };
+    }
+    if header.id.0 == NOTICE_ID {
+        return Decoded::Fatal { id: header.id, refusal: Refusal::ReservedId };
+    }
+    let frame_bytes = header.frame_bytes();
+    if frame_bytes > limits.frame_bytes_max {
+        return Decoded::Fatal { id: header.id, refusal: Refusal::FrameTooLong };
+    }
+    let rejected = |refusal| Decoded::Rejected { head: head_of(&header), refusal, frame_bytes };
+    let opcode = match check_header(&header, limits) {
+        Ok(opcode) => opcode,
+        Err(refusal) => return rejected(refusal),
+    };
+    let Some(body) = body.get(..header.body_bytes as usize) else {
+        return Decoded::Incomplete { needed: frame_bytes };
+    };
+    // The header check made sure that the sections fit the body.
+    let (block, rest) = body.split_at(usize::from(header.options_bytes));
+    let (key, value) = rest.split_at(usize::from(header.key_bytes));
+    match decode_body(&header, opcode, block, key, value) {
+        Ok(frame) => Decoded::Complete { frame, consumed: frame_bytes },
+        Err(refusal) => rejected(refusal),
+    }
+}
+
+/// The part of the head that stands in the header. "No reply" is honoured where it may be
+/// asked for, and where nobody knows whether it may.
+fn head_of(header: &RequestHeader) -> RequestHead {
+    let may_be_silent = Opcode::from_byte(header.opcode).is_none_or(Opcode::is_write);
+    RequestHead {
+        id: header.id,
+        epoch: header.epoch,
+        answer: if header.flags & flag::NO_REPLY != 0 && may_be_silent {
+            Answer::Never
+        } else {
+            Answer::Always
+        },
+        want_version: if header.flags & flag::WANT_VERSION != 0 {
+            WantVersion::Yes
+        } else {
+            WantVersion::No
+        },
+        deadline: None,
+        part: None,
+    }
+}
+
+/// Everything that can be told before the body has arrived.
+fn check_header(header: &RequestHeader, limits: &DecodeLimits) -> Result<Opcode, Refusal> {
+    let opcode = Opcode::from_byte(header.opcode).ok_or(Refusal::UnknownOpcode(header.opcode))?;
+    if header.flags & !flag::KNOWN != 0 {
+        return Err(Refusal::UnknownFlags);
+    }
+    if header.flags & flag::NO_REPLY != 0 && !opcode.is_write() {
+        return Err(Refusal::NoReplyToRead);
+    }
+    let key_bytes = usize::from(header.key_bytes);
+    let value_bytes = (header.body_bytes as usize)
+        .checked_sub(usize::from(header.options_bytes) + key_bytes)
+        .ok_or(Refusal::LengthsContradict)?;
+    if key_bytes > 0 && !opcode.has_key() {
+        return Err(Refusal::UnexpectedKey);
+    }
+    if key_bytes > limits.key_bytes_max {
+        return Err(Refusal::KeyTooLong);
+    }
+    let exactly = |length: usize| {
+        if value_bytes == length { Ok(()) } else { Err(Refusal::ValueLength) }
+    };
+    match opcode {
+        Opcode::Set | Opcode::Append | Opcode::Prepend | Opcode::Delete => {
+            if value_bytes > limits.value_bytes_max {
+                return Err(Refusal::ValueTooLarge);
+            }
+        }
+        Opcode::MultiGet => {
+            if value_bytes > MULTI_GET_BYTES_MAX {
+                return Err(Refusal::Keys(KeysError::TooLong));
+            }
+        }
+        Opcode::Hello => {
+            if !(HELLO_FIXED_BYTES..=HELLO_BYTES_MAX).contains(&value_bytes) {
+                return Err(Refusal::ValueLength);
+            }
+        }
+        Opcode::Flush => exactly(FLUSH_BYTES)?,
+        Opcode::Count => exactly(COUNT_BYTES)?,
+        Opcode::Ping
+        | Opcode::Stats
+        | Opcode::Get
+        | Opcode::GetAndTouch
+        | Opcode::Exists
+        | Opcode::TtlOf
+        | Opcode::Touch => exactly(0)?,
+    }
+    Ok(opcode)
+}
+
+/// Options that every request may have.
+const COMMON: TagSet = only(tag::DEADLINE) | only(tag::PART);
+
+/// Options that this request may have besides.
+const fn own_options(opcode: Opcode) -> TagSet {
+    match opcode {
+        Opcode::Get => only(tag::LEAST_VERSION),
+        Opcode::Set => only(tag::TTL) | only(tag::USER_FLAGS) | only(tag::CONDITION),
+        Opcode::Delete => only(tag::CONDITION),
+        Opcode::Touch | Opcode::GetAndTouch => only(tag::TTL),
+        Opcode::Count => only(tag::TTL) | only(tag::INITIAL),
+        Opcode::Hello
+        | Opcode::Ping
+        | Opcode::Stats
+        | Opcode::Flush
+        | Opcode::MultiGet
+        | Opcode::Exists
+        | Opcode::TtlOf
+        | Opcode::Append
+        | Opcode::Prepend => 0,
+    }
+}
+
+fn decode_body<'a>(
+    header: &RequestHeader,
+    opcode: Opcode,
+    block: &[u8],
+    key: &'a [u8],
+    value: &'a [u8],
+) -> Result<RequestFrame<'a>, Refusal> {
+    let options = if block.is_empty() { Options::default() } else { Options::parse(block)? };
+    if options.seen & !(COMMON | own_options(opcode)) != 0 {
+        return Err(Refusal::OptionMisplaced);
+    }
+    let ttl = ttl_of(header.flags, &options)?;
+    let request = match opcode {
+        Opcode::Get => Request::Get { key, least_version: options.least_version.map(Version) },
+        Opcode::Set => Request::Set(Set {
+            key,
+            value,
+            user_flags: options.user_flags.unwrap_or(0),
+            ttl,
+            condition: match options.condition {
+                None => SetCondition::Always,
+                Some(Condition::Absent) => SetCondition::Absent,
+                Some(Condition::Present) => SetCondition::Present,
+                Some(Condition::VersionIs(version)) => SetCondition::VersionIs(Version(version)),
+                Some(Condition::NewerThan(version)) => SetCondition::NewerThan(Version(version)),
+                Some(Condition::ValueIs) => return Err(Refusal::UnknownCondition),
+            },
+        }),
+        Opcode::Delete => Request::Delete {
+            key,
+            condition: match options.condition {
+                Some(Condition::ValueIs) => DeleteCondition::ValueIs(value),
+                _ if !value.is_empty() => return Err(Refusal::ValueLength),
+                None => DeleteCondition::Always,
+                Some(Condition::VersionIs(version)) => DeleteCondition::VersionIs(Version(version)),
+                Some(Condition::Absent | Condition::Present | Condition::NewerThan(_)) => {
+                    return Err(Refusal::UnknownCondition);
+                }
+            },
+        },
+        Opcode::MultiGet => Request::MultiGet(Keys::parse(value).map_err(Refusal::Keys)?),
+        Opcode::GetAndTouch => Request::GetAndTouch { key, ttl },
+        Opcode::Touch => Request::Touch { key, ttl },
+        Opcode::Exists => Request::Exists { key },
+        Opcode::TtlOf => Request::TtlOf { key },
+        Opcode::Append => Request::Extend { key, value, side: Side::Append },
+        Opcode::Prepend => Request::Extend { key, value, side: Side::Prepend },
+        Opcode::Count => {
+            let (&delta, rest) = value.split_first_chunk::<8>().ok_or(Refusal::ValueLength)?;
+            let &[direction, arithmetic] = rest else { return Err(Refusal::ValueLength) };
+            Request::Count(Count {
+                key,
+                delta: u64::from_le_bytes(delta),
+                direction: match direction {
+                    0 => Direction::Increment,
+                    1 => Direction::Decrement,
+                    _ => return Err(Refusal::ValueContent),
+                },
+                arithmetic: match arithmetic {
+                    0 => Arithmetic::Signed,
+                    1 => Arithmetic::Unsigned64,
+                    _ => return Err(Refusal::ValueContent),
+                },
+                initial: options.initial,
+                ttl,
+            })
+        }
+        Opcode::Flush => {
+            let delay = value.try_into().map_err(|_| Refusal::ValueLength)?;
+            Request::Flush { delay_ms: u32::from_le_bytes(delay) }
+        }
+        Opcode::Stats => Request::Stats,
+        Opcode::Ping => Request::Ping,
+        Opcode::Hello => Request::Hello(hello_of(value)?),
+    };
+    let head = RequestHead {
+        deadline: options.deadline.map(MonotonicUs),
+        part: options.part,
+        ..head_of(header)
+    };
+    Ok(RequestFrame { head, request })
+}
+
+fn ttl_of(flags: u8, options: &Options) -> Result<Ttl, Refusal> {
+    let spread = flags & flag::SPREAD_TTL != 0;
+    match options.ttl {
+        Some(ms) if ms < TTL_KEEP => {
+            Ok(Ttl::After { ms, jitter: if spread { Jitter::Spread } else { Jitter::Exact } })
+        }
+        _ if spread => Err(Refusal::SpreadWithoutTtl),
+        None => Ok(Ttl::Default),
+        Some(TTL_NEVER) => Ok(Ttl::Never),
+        Some(_) => Ok(Ttl::Keep),
+    }
+}
+
+/// What follows the token belongs to later versions and is skipped.
+fn hello_of(value: &[u8]) -> Result<Hello<'_>, Refusal> {
+    let (fixed, rest) =
+        value.split_first_chunk::<HELLO_FIXED_BYTES>().ok_or(Refusal::ValueLength)?;
+    let [v0, v1, c0, c1, m0, m1, m2, m3, t0, t1, _, _] = *fixed;
+    let core = u16::from_le_bytes([c0, c1]);
+    let token_bytes = usize::from(u16::from_le_bytes([t0, t1]));
+    if token_bytes > TOKEN_BYTES_MAX {
+        return Err(Refusal::Token);
+    }
+    Ok(Hello {
+        version: u16::from_le_bytes([v0, v1]),
+        core: (core != HELLO_ANY_CORE).then_some(core),
+        value_bytes_max: u32::from_le_bytes([m0, m1, m2, m3]),
+        token: rest.get(..token_bytes).ok_or(Refusal::Token)?,
+    })
+}

@@ -1,0 +1,334 @@
+//! Replies to bytes and back.
+
+use crate::limits::{HEADER_BYTES, NODE_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::model::*;
+use crate::wire::layout::{
+    CORE_RANGE_BYTES, KIND_PART, REPLY_MAGIC, ReplyHeader, ReplyKind, WELCOME_FIXED_BYTES, tag,
+};
+use crate::wire::options::{Options, OptionsBuffer, TagSet, only};
+use crate::wire::refusal::ReplyError;
+
+/// A reply and what accompanies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyFrame<'a> {
+    /// What every reply has.
+    pub head: ReplyHead,
+    /// What is answered.
+    pub reply: Reply<'a>,
+}
+
+/// What [`decode_reply`] found at the start of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum ReplyDecoded<'a> {
+    /// A reply.
+    Complete {
+        /// The reply.
+        frame: ReplyFrame<'a>,
+        /// How many bytes it took; the next frame begins after them.
+        consumed: usize,
+    },
+    /// The beginning of a frame.
+    Incomplete {
+        /// How many bytes must be there before it is worth calling again: the frame's
+        /// length, or the header's while that is not known.
+        needed: usize,
+    },
+    /// Not a reply of this protocol: close.
+    Fatal(ReplyError),
+}
+
+/// Appends a reply's frame to `out`.
+///
+/// # Panics
+/// Where the reply is one that no node may give: a failure whose status is `Ok`, core ranges
+/// that are not whole, a name over [`NODE_NAME_BYTES_MAX`], a value over [`VALUE_BYTES_MAX`].
+#[inline]
+pub fn encode_reply(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    match *reply {
+        Reply::Value(Value { bytes, user_flags, version }) => {
+            write_value_head(head, user_flags, version, bytes.len(), out);
+            out.extend_from_slice(bytes);
+        }
+        Reply::Done { version } => {
+            let options = version_option(version);
+            put_head(head, Status::Ok, ReplyKind::Done, &options, 0, out);
+        }
+        Reply::Failed { status, message } => {
+            assert!(status != Status::Ok, "a failure needs a status that says so");
+            let options = OptionsBuffer::new();
+            put_head(head, status, ReplyKind::Failed, &options, message.len(), out);
+            out.extend_from_slice(message.as_bytes());
+        }
+        _ => encode_rare(head, reply, out),
+    }
+}
+
+/// Appends the frame of [`Reply::Value`] whose bytes are in several pieces.
+///
+/// # Panics
+/// Where the pieces are not `value_bytes` long together, or over [`VALUE_BYTES_MAX`].
+pub fn write_value<'c>(
+    head: &ReplyHead,
+    user_flags: u32,
+    version: Option<Version>,
+    value_bytes: usize,
+    pieces: impl IntoIterator<Item = &'c [u8]>,
+    out: &mut Vec<u8>,
+) {
+    write_value_head(head, user_flags, version, value_bytes, out);
+    let start = out.len();
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+    assert_eq!(out.len() - start, value_bytes, "a value must be as long as its frame says");
+}
+
+/// Appends all of a [`Reply::Value`]'s frame but the value itself, for a caller that sends
+/// the bytes from where they are.
+///
+/// # Panics
+/// Where the value is over [`VALUE_BYTES_MAX`].
+#[inline]
+pub fn write_value_head(
+    head: &ReplyHead,
+    user_flags: u32,
+    version: Option<Version>,
+    value_bytes: usize,
+    out: &mut Vec<u8>,
+) {
+    assert!(value_bytes <= VALUE_BYTES_MAX, "no value is that long");
+    let mut options = version_option(version);
+    if user_flags != 0 {
+        options.push(tag::USER_FLAGS, &user_flags.to_le_bytes());
+    }
+    out.reserve(HEADER_BYTES + usize::from(options.len()) + value_bytes);
+    put_head(head, Status::Ok, ReplyKind::Value, &options, value_bytes, out);
+}
+
+fn encode_rare(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    let none = OptionsBuffer::new();
+    match *reply {
+        Reply::Value(_) | Reply::Done { .. } | Reply::Failed { .. } => {
+            unreachable!("encoded by the caller")
+        }
+        Reply::Number { number, version } => {
+            put_head(head, Status::Ok, ReplyKind::Number, &version_option(version), 8, out);
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        Reply::Remaining(Remaining::Never) => {
+            put_head(head, Status::Ok, ReplyKind::Remaining, &none, 0, out);
+        }
+        Reply::Remaining(Remaining::Ms(ms)) => {
+            put_head(head, Status::Ok, ReplyKind::Remaining, &none, 8, out);
+            out.extend_from_slice(&ms.to_le_bytes());
+        }
+        Reply::Stats { core, text } => {
+            put_head(head, Status::Ok, ReplyKind::Stats, &none, 2 + text.len(), out);
+            out.extend_from_slice(&core.to_le_bytes());
+            out.extend_from_slice(text);
+        }
+        Reply::Pong { clock } => {
+            put_head(head, Status::Ok, ReplyKind::Pong, &none, 8, out);
+            out.extend_from_slice(&clock.0.to_le_bytes());
+        }
+        Reply::End => put_head(head, Status::End, ReplyKind::End, &none, 0, out),
+        Reply::Busy { retry_after_us } => {
+            let mut options = OptionsBuffer::new();
+            options.push(tag::RETRY_AFTER, &retry_after_us.to_le_bytes());
+            put_head(head, Status::Busy, ReplyKind::Busy, &options, 0, out);
+        }
+        Reply::Welcome(Welcome {
+            version,
+            core,
+            cores,
+            key_bytes_max,
+            value_bytes_max,
+            clock,
+            node_name,
+            core_ranges,
+        }) => {
+            assert!(node_name.len() <= NODE_NAME_BYTES_MAX, "no node has so long a name");
+            assert!(core_ranges.len() % CORE_RANGE_BYTES == 0, "core ranges must be whole");
+            let ranges = u16::try_from(core_ranges.len() / CORE_RANGE_BYTES)
+                .expect("there are no more ranges than slots");
+            let payload_bytes = WELCOME_FIXED_BYTES + node_name.len() + core_ranges.len();
+            put_head(head, Status::Ok, ReplyKind::Welcome, &none, payload_bytes, out);
+            for field in [version, core, cores, key_bytes_max] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+            out.extend_from_slice(&value_bytes_max.to_le_bytes());
+            out.extend_from_slice(&(node_name.len() as u16).to_le_bytes());
+            out.extend_from_slice(&ranges.to_le_bytes());
+            out.extend_from_slice(&clock.0.to_le_bytes());
+            out.extend_from_slice(node_name);
+            out.extend_from_slice(core_ranges);
+        }
+    }
+}
+
+#[inline]
+fn version_option(version: Option<Version>) -> OptionsBuffer {
+    let mut options = OptionsBuffer::new();
+    if let Some(version) = version {
+        options.push(tag::VERSION, &version.0.to_le_bytes());
+    }
+    options
+}
+
+#[inline]
+fn put_head(
+    head: &ReplyHead,
+    status: Status,
+    kind: ReplyKind,
+    options: &OptionsBuffer,
+    payload_bytes: usize,
+    out: &mut Vec<u8>,
+) {
+    let header = ReplyHeader {
+        magic: REPLY_MAGIC,
+        status: status as u8,
+        kind: kind as u8 | if head.part.is_some() { KIND_PART } else { 0 },
+        options_bytes: options.len(),
+        id: head.id,
+        body_bytes: u32::try_from(usize::from(options.len()) + payload_bytes)
+            .expect("no reply is that long"),
+        detail: head.part.unwrap_or(0),
+        epoch: head.epoch,
+    };
+    out.extend_from_slice(&header.to_bytes());
+    out.extend_from_slice(options.as_bytes());
+}
+
+/// Decodes the reply at the start of `bytes`, whose body (all after the header) may be
+/// `body_bytes_max` long. Never panics, whatever the bytes are.
+#[inline]
+pub fn decode_reply(bytes: &[u8], body_bytes_max: usize) -> ReplyDecoded<'_> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return match bytes.first() {
+            None | Some(&REPLY_MAGIC) => ReplyDecoded::Incomplete { needed: HEADER_BYTES },
+            Some(_) => ReplyDecoded::Fatal(ReplyError::NotAReply),
+        };
+    };
+    let header = ReplyHeader::read(header);
+    if header.magic != REPLY_MAGIC {
+        return ReplyDecoded::Fatal(ReplyError::NotAReply);
+    }
+    let body_bytes = header.body_bytes as usize;
+    if body_bytes > body_bytes_max {
+        return ReplyDecoded::Fatal(ReplyError::TooLong);
+    }
+    let Some(body) = body.get(..body_bytes) else {
+        return ReplyDecoded::Incomplete { needed: HEADER_BYTES + body_bytes };
+    };
+    match decode_whole(&header, body) {
+        Ok(frame) => ReplyDecoded::Complete { frame, consumed: HEADER_BYTES + body_bytes },
+        Err(error) => ReplyDecoded::Fatal(error),
+    }
+}
+
+/// Options that a kind of reply may have.
+const fn own_options(kind: ReplyKind) -> TagSet {
+    match kind {
+        ReplyKind::Value => only(tag::VERSION) | only(tag::USER_FLAGS),
+        ReplyKind::Done | ReplyKind::Number => only(tag::VERSION),
+        ReplyKind::Busy => only(tag::RETRY_AFTER),
+        ReplyKind::Remaining
+        | ReplyKind::Stats
+        | ReplyKind::Pong
+        | ReplyKind::Welcome
+        | ReplyKind::End
+        | ReplyKind::Failed => 0,
+    }
+}
+
+fn decode_whole<'a>(header: &ReplyHeader, body: &'a [u8]) -> Result<ReplyFrame<'a>, ReplyError> {
+    let status =
+        Status::try_from(header.status).map_err(|_| ReplyError::UnknownStatus(header.status))?;
+    let kind = ReplyKind::from_byte(header.kind & !KIND_PART)
+        .ok_or(ReplyError::UnknownKind(header.kind & !KIND_PART))?;
+    let status_fits = match kind {
+        ReplyKind::Failed => status != Status::Ok,
+        ReplyKind::End => status == Status::End,
+        ReplyKind::Busy => status == Status::Busy,
+        _ => status == Status::Ok,
+    };
+    if !status_fits {
+        return Err(ReplyError::StatusContradictsKind(status));
+    }
+    let (block, payload) =
+        body.split_at_checked(usize::from(header.options_bytes)).ok_or(ReplyError::Options)?;
+    let options = if block.is_empty() {
+        Options::default()
+    } else {
+        Options::parse(block).map_err(|_| ReplyError::Options)?
+    };
+    if options.seen & !own_options(kind) != 0 {
+        return Err(ReplyError::Options);
+    }
+    let version = options.version.map(Version);
+    let reply = match kind {
+        ReplyKind::Value => Reply::Value(Value {
+            bytes: payload,
+            user_flags: options.user_flags.unwrap_or(0),
+            version,
+        }),
+        ReplyKind::Done => {
+            no_payload(payload)?;
+            Reply::Done { version }
+        }
+        ReplyKind::Number => Reply::Number { number: number_of(payload)?, version },
+        ReplyKind::Remaining if payload.is_empty() => Reply::Remaining(Remaining::Never),
+        ReplyKind::Remaining => Reply::Remaining(Remaining::Ms(number_of(payload)?)),
+        ReplyKind::Stats => {
+            let (core, text) = payload.split_first_chunk::<2>().ok_or(ReplyError::Payload)?;
+            Reply::Stats { core: u16::from_le_bytes(*core), text }
+        }
+        ReplyKind::Pong => Reply::Pong { clock: MonotonicUs(number_of(payload)?) },
+        ReplyKind::Welcome => Reply::Welcome(welcome_of(payload)?),
+        ReplyKind::End => {
+            no_payload(payload)?;
+            Reply::End
+        }
+        ReplyKind::Busy => {
+            no_payload(payload)?;
+            Reply::Busy { retry_after_us: options.retry_after_us.unwrap_or(0) }
+        }
+        ReplyKind::Failed => Reply::Failed {
+            status,
+            message: std::str::from_utf8(payload).map_err(|_| ReplyError::Payload)?,
+        },
+    };
+    let part = (header.kind & KIND_PART != 0).then_some(header.detail);
+    Ok(ReplyFrame { head: ReplyHead { id: header.id, epoch: header.epoch, part }, reply })
+}
+
+fn no_payload(payload: &[u8]) -> Result<(), ReplyError> {
+    if payload.is_empty() { Ok(()) } else { Err(ReplyError::Payload) }
+}
+
+fn number_of(payload: &[u8]) -> Result<u64, ReplyError> {
+    Ok(u64::from_le_bytes(payload.try_into().map_err(|_| ReplyError::Payload)?))
+}
+
+/// What follows the core ranges belongs to later versions and is skipped.
+fn welcome_of(payload: &[u8]) -> Result<Welcome<'_>, ReplyError> {
+    let (fixed, rest) =
+        payload.split_first_chunk::<WELCOME_FIXED_BYTES>().ok_or(ReplyError::Payload)?;
+    let u16_at = |at: usize| u16::from_le_bytes([fixed[at], fixed[at + 1]]);
+    let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *fixed;
+    let name_bytes = usize::from(u16_at(12));
+    let ranges_bytes = usize::from(u16_at(14)) * CORE_RANGE_BYTES;
+    let (node_name, rest) = rest.split_at_checked(name_bytes).ok_or(ReplyError::Payload)?;
+    let (core_ranges, _) = rest.split_at_checked(ranges_bytes).ok_or(ReplyError::Payload)?;
+    Ok(Welcome {
+        version: u16_at(0),
+        core: u16_at(2),
+        cores: u16_at(4),
+        key_bytes_max: u16_at(6),
+        value_bytes_max: u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+        clock: MonotonicUs(u64::from_le_bytes([c0, c1, c2, c3, c4, c5, c6, c7])),
+        node_name,
+        core_ranges,
+    })
+}
