@@ -1,1 +1,21 @@
-//! First line of the crate.
+//! Where a key lives: key → slot → node → core.
+//!
+//! [`slot_of`] is Redis Cluster's function, so its clients route to a node unchanged. A
+//! [`Topology`] says which nodes answer for a slot, and a [`CoreMap`] which core of one
+//! node does. All three are values: nothing here does I/O, and whoever gets a newer
+//! topology replaces the old one whole.
+//!
+//! ```text
+//! key ─ slot_of ─► Slot ─ Topology::owners ─► nodes, in order of preference
+//!                       └ CoreMap::core_of ─► core of the node that owns it
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod core_map;
+mod identity;
+mod slot;
+
+pub use core_map::{CORES_MAX, CoreMap, CoreMapError, NOT_OWNED};
+pub use identity::{Core, Epoch, NODE_NAME_BYTES_MAX, NodeIndex, NodeName, NodeNameError};
+pub use slot::{SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
