@@ -1,4 +1,5 @@
 //! The Corelane node as a library: what the binary `corelane` runs, and what the load
 //! generator embeds.
 
+pub mod config;
 pub mod driver;
