@@ -1,0 +1,43 @@
+//! What an operator sees of a shard.
+
+/// Figures of one shard at one moment. Bytes are bytes; counts run since the shard was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Entries, those not yet reclaimed after their expiry included.
+    pub items: u64,
+    /// Of these, how many have an expiry.
+    pub items_with_expiry: u64,
+    /// What the shard may hold.
+    pub budget_bytes: u64,
+    /// What it holds: all pages in use and its fixed tables.
+    pub used_bytes: u64,
+    /// Keys and values.
+    pub payload_bytes: u64,
+    /// Entry pages less keys and values: headers, rounding, free room in pages.
+    pub slack_bytes: u64,
+    /// Index pages and tables.
+    pub index_bytes: u64,
+    /// The timer wheel's pages.
+    pub wheel_bytes: u64,
+    /// Probation queue and ghost.
+    pub policy_bytes: u64,
+    /// Pages of large values.
+    pub large_bytes: u64,
+    /// Bytes held by what was flushed and not yet reclaimed are in the figures above; these
+    /// are the entries waiting for it.
+    pub flushed_items_left: u64,
+    /// Entries evicted to make room.
+    pub evicted: u64,
+    /// Payload of these.
+    pub evicted_bytes: u64,
+    /// Entries found expired by a write or a policy, before the wheel came to them.
+    pub expired_on_access: u64,
+    /// Entries reclaimed by the wheel.
+    pub expired_by_wheel: u64,
+    /// Bytes of entries written.
+    pub written_bytes: u64,
+    /// Bytes of entries moved by compaction: write amplification is one plus their ratio.
+    pub moved_bytes: u64,
+    /// Writes refused for want of memory.
+    pub refused: u64,
+}
