@@ -1,12 +1,46 @@
 //! Everything one core does, as a deterministic state machine without I/O.
-pub mod counters;
+//!
+//! The binary binds the engine to sockets and lanes, the simulator binds it to a fake
+//! world. It opens no socket, reads no clock and starts no thread: time, seeds and bytes
+//! are arguments, effects go to an [`Output`].
+//!
+//! ```text
+//! Engine::received ─► dispatch ─► owner?
+//!                                  ├─ this core ──► execute on the shard ─► reply
+//!                                  ├─ another ────► forward ─► Mail::Execute
+//!                                  └─ every core ─► fanout (multi-get, flush, stats)
+//! Engine::mail ─► Execute: execute, answer with Mail::Executed
+//!              └► Executed: replies go to the connection that asked
+//! Engine::flush_output ─► one Output::send a connection
+//! ```
+//!
+//! # Calling contract
+//! - [`Engine::opened`] names a connection; [`Engine::closed`] or [`Engine::detached`] ends
+//!   it, after the engine asked for it and no send is under way.
+//! - After any batch of inputs, call [`Engine::flush_output`] once: it hands the replies out.
+//! - [`Engine::tick`] does bounded housekeeping and says when it wants to be called next.
 
-/// Names one connection of one core. The generation tells a connection from an earlier
-/// one at the same index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId {
-    /// Place in the tables of the engine and the driver.
-    pub index: u32,
-    /// Counts how often the place was used.
-    pub generation: u32,
-}
+#![forbid(unsafe_code)]
+
+pub mod counters;
+pub mod limits;
+
+mod batch;
+mod changes;
+mod config;
+mod connection;
+mod dispatch;
+mod engine;
+mod execute;
+mod fanout;
+mod forward;
+mod mail;
+mod output;
+mod stats;
+mod timers;
+
+pub use config::{DefaultTtl, EngineConfig, JitterMode};
+pub use connection::{ConnectionId, Handover};
+pub use engine::{Agenda, Engine, ReceiveEnd, SendEnd};
+pub use mail::Mail;
+pub use output::{Closing, Output};

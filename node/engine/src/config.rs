@@ -1,0 +1,73 @@
+//! What an engine is told at start.
+
+use corelane_protocol::{MonotonicUs, Ttl};
+use corelane_shard::ShardConfig;
+
+/// When entries expire whose writer left it to the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultTtl {
+    /// Never.
+    #[default]
+    Never,
+    /// After this many milliseconds.
+    AfterMs(u64),
+}
+
+/// Which expiries the node spreads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JitterMode {
+    /// None.
+    Off,
+    /// Those whose writer asked for it.
+    #[default]
+    Asked,
+    /// All but [`Ttl::Keep`] and [`Ttl::Never`].
+    Always,
+}
+
+/// See the fields. Everything that varies between two runs (seeds, the clock's start) is
+/// here, so that a run can be repeated.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This core.
+    pub core: u16,
+    /// How many cores the node has.
+    pub cores: u16,
+    /// The node's name, as hello tells it.
+    pub node_name: String,
+    /// This core's share of the data.
+    pub shard: ShardConfig,
+    /// Longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// Expiry where [`Ttl::Default`] asks for it.
+    pub default_ttl: DefaultTtl,
+    /// Which expiries are spread.
+    pub jitter: JitterMode,
+    /// By up to how many percent either way.
+    pub jitter_percent: u8,
+    /// The access token; none lets everybody in.
+    pub token: Option<Vec<u8>>,
+    /// Milliseconds that half a frame, or the first frame, may take to arrive.
+    pub idle_ms_max: u64,
+    /// Milliseconds from the start of draining to the end of every connection.
+    pub drain_ms_max: u64,
+    /// Reply bytes of one connection at which its requests wait.
+    pub output_bytes_max: usize,
+    /// Seed of the engine's own randomness (expiry jitter).
+    pub seed: u64,
+    /// The clock when the engine starts.
+    pub now: MonotonicUs,
+}
+
+impl EngineConfig {
+    /// Whether the node moves the expiry `ttl` at random.
+    pub(crate) fn spreads(&self, ttl: Ttl) -> bool {
+        use corelane_protocol::Jitter;
+        match (self.jitter, ttl) {
+            (JitterMode::Off, _) | (_, Ttl::Keep | Ttl::Never) => false,
+            (JitterMode::Always, _) => true,
+            (JitterMode::Asked, Ttl::After { jitter: Jitter::Spread, .. }) => true,
+            (JitterMode::Asked, _) => false,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! One connection as the engine sees it, and the table of them.
+
+use corelane_protocol::{ReplyHead, Status};
+use corelane_shard::Millis;
+
+use crate::forward::Remote;
+
+/// Names one connection of one core. The generation tells a connection from an earlier
+/// one at the same index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// Place in the tables of the engine and the driver.
+    pub index: u32,
+    /// Counts how often the place was used.
+    pub generation: u32,
+}
+
+/// A connection on its way to another core of the node: the bytes it has received, from
+/// its hello on. Nothing was answered yet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The core that its hello named.
+    pub to: u16,
+    /// Everything received.
+    pub received: Vec<u8>,
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// Nothing was taken from it yet: a hello may come, and must where a token is needed.
+    Fresh,
+    /// Requests are served.
+    Open,
+    /// Its hello named another core; it leaves once its reading has stopped.
+    HandingOver {
+        /// To this core.
+        to: u16,
+    },
+    /// No more requests are taken; what was taken is still answered, then it closes.
+    Finishing,
+    /// The world was asked to close it.
+    Closing,
+}
+
+/// A multi-get that stopped between two of its keys because the output was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resume {
+    /// The first key that was not handled.
+    pub(crate) next_part: u16,
+    /// The series that its parts belong to, where some went to other cores.
+    pub(crate) series: Option<u16>,
+}
+
+/// Whether the world reads from a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It does.
+    On,
+    /// It was asked not to, until there is room.
+    Paused,
+    /// It was asked to stop for good and give the connection up.
+    Detaching,
+}
+
+/// State of one connection. Its buffers are empty, and own no memory, while nothing is
+/// under way: ten thousand idle connections cost their entries in this table.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) generation: u32,
+    pub(crate) session: Session,
+    pub(crate) reading: Reading,
+    /// The peer has shut its side down.
+    pub(crate) peer_finished: bool,
+    /// It is in the engine's list of connections with something to hand out.
+    pub(crate) listed: bool,
+    /// Reply bytes given to the world and not yet sent. A send is under way iff not 0.
+    pub(crate) sending: usize,
+    /// Since when that send is under way; if none is, since when the connection is closing.
+    pub(crate) sending_since: Millis,
+    /// Bytes still to be dropped: the rest of a frame that was refused for its size.
+    pub(crate) skip: usize,
+    /// When a byte last arrived, or the connection came in.
+    pub(crate) received_at: Millis,
+    /// Since when the front of `input` has been there.
+    pub(crate) input_since: Millis,
+    /// Bytes received and not yet taken.
+    pub(crate) input: Vec<u8>,
+    /// Replies not yet given to the world.
+    pub(crate) output: Vec<u8>,
+    pub(crate) resume: Option<Resume>,
+    /// Requests at other cores; made when the first one is forwarded.
+    pub(crate) remote: Option<Box<Remote>>,
+}
+
+impl Connection {
+    fn new(generation: u32, now: Millis) -> Connection {
+        Connection {
+            generation,
+            session: Session::Fresh,
+            reading: Reading::On,
+            peer_finished: false,
+            listed: false,
+            sending: 0,
+            sending_since: now,
+            skip: 0,
+            received_at: now,
+            input_since: now,
+            input: Vec::new(),
+            output: Vec::new(),
+            resume: None,
+            remote: None,
+        }
+    }
+
+    /// Reply bytes not yet accepted by the kernel.
+    pub(crate) fn pending(&self) -> usize {
+        self.output.len() + self.sending
+    }
+
+    /// Whether requests of it are at other cores, or on their way there.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.is_busy())
+    }
+
+    /// Whether everything taken was answered and sent.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.pending() == 0 && !self.has_remote()
+    }
+
+    /// Whether requests may still be taken from it.
+    pub(crate) fn is_served(&self) -> bool {
+        matches!(self.session, Session::Fresh | Session::Open)
+    }
+
+    /// Whether bytes that were not taken are worth keeping.
+    pub(crate) fn keeps_input(&self) -> bool {
+        self.is_served() || matches!(self.session, Session::HandingOver { .. })
+    }
+
+    /// Whether there is anything to hand out.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.output.is_empty() || self.remote.is_some()
+    }
+
+    /// Ends the connection with a last reply that says why.
+    pub(crate) fn refuse(&mut self, head: ReplyHead, status: Status, message: &str) {
+        crate::execute::write_failure(&mut self.output, head, status, message);
+        self.finish();
+    }
+
+    /// Takes no more requests.
+    pub(crate) fn finish(&mut self) {
+        self.session = Session::Finishing;
+        self.input = Vec::new();
+        self.resume = None;
+    }
+}
+
+/// The connections of a core by index.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Taken.
+    Open(Connection),
+    /// Free; the generation that the next connection here gets.
+    Free(u32),
+}
+
+impl Connections {
+    pub(crate) fn insert(&mut self, now: Millis) -> ConnectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::Free(0));
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        let Slot::Free(generation) = *slot else { unreachable!("a free index was taken") };
+        *slot = Slot::Open(Connection::new(generation, now));
+        ConnectionId { index, generation }
+    }
+
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get_mut(id)?;
+        let slot = &mut self.slots[id.index as usize];
+        let free = Slot::Free(id.generation.wrapping_add(1));
+        let Slot::Open(connection) = std::mem::replace(slot, free) else { unreachable!() };
+        self.free.push(id.index);
+        Some(connection)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        match self.slots.get_mut(id.index as usize)? {
+            Slot::Open(connection) if connection.generation == id.generation => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// How many places there are, taken or free.
+    pub(crate) fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The connection at an index, if there is one.
+    pub(crate) fn at(&self, index: u32) -> Option<ConnectionId> {
+        match self.slots.get(index as usize)? {
+            Slot::Open(connection) => {
+                Some(ConnectionId { index, generation: connection.generation })
+            }
+            Slot::Free(_) => None,
+        }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        (self.slots.len() - self.free.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_index_has_a_new_generation() {
+        let mut connections = Connections::default();
+        let first = connections.insert(Millis(0));
+        assert!(connections.remove(first).is_some());
+        let second = connections.insert(Millis(0));
+        assert_eq!(first.index, second.index);
+        assert_ne!(first, second);
+        assert!(connections.get_mut(first).is_none());
+        assert!(connections.remove(first).is_none());
+        assert_eq!((connections.count(), connections.places()), (1, 1));
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
+    }
+}

@@ -1,0 +1,538 @@
+//! The engine: inputs from the world, effects to an [`Output`].
+
+use corelane_protocol::{MonotonicUs, ReplyHead, RequestId, ShortEpoch, Status, limits::NOTICE_ID};
+use corelane_ring::Core;
+use corelane_shard::{Millis, ShardError, TickOutcome};
+
+use crate::Mail;
+use crate::config::EngineConfig;
+use crate::connection::{Connection, ConnectionId, Connections, Handover, Reading, Session};
+use crate::counters::Counters;
+use crate::dispatch::Dispatcher;
+use crate::execute::{millis, write_failure};
+use crate::forward::Credits;
+use crate::limits::{
+    DRAIN_QUIET_MS, LINGER_MS_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS, SWEEP_CONNECTIONS,
+    SWEEP_INTERVAL_MS,
+};
+use crate::output::{Closing, Output};
+use crate::timers::Timer;
+
+/// How receiving on a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveEnd {
+    /// The peer shut its side down; what it sent before is still answered.
+    PeerFinished,
+    /// The connection is broken.
+    Broken,
+}
+
+/// How a send ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendEnd {
+    /// All of it went out.
+    Whole,
+    /// The connection is broken.
+    Failed,
+}
+
+/// When [`Engine::tick`] wants to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agenda {
+    /// In the next turn: work was left for want of time.
+    Now,
+    /// At this moment.
+    At(MonotonicUs),
+}
+
+/// One core. See the crate's documentation for how to call it.
+pub struct Engine {
+    connections: Connections,
+    dispatcher: Dispatcher,
+    credits: Credits,
+    /// Connections with something to hand out at the next flush.
+    listed: Vec<ConnectionId>,
+    /// Emptied buffers for the next replies.
+    spare: Vec<Vec<u8>>,
+    /// Where the next sweep goes on.
+    sweep_at: u32,
+    /// Set once the node is shutting down: since when.
+    draining: Option<Millis>,
+}
+
+impl Engine {
+    /// # Errors
+    /// The shard cannot be made: the budget is too small, or memory cannot be reserved.
+    ///
+    /// # Panics
+    /// The configuration has no cores, or more than there are slots.
+    pub fn new(config: EngineConfig) -> Result<Engine, ShardError> {
+        let credits = Credits::new(config.cores);
+        let start = millis(config.now);
+        let mut dispatcher = Dispatcher::new(config)?;
+        dispatcher.timers.arm(Timer::Sweep, Millis(start.0 + SWEEP_INTERVAL_MS));
+        Ok(Engine {
+            connections: Connections::default(),
+            dispatcher,
+            credits,
+            listed: Vec::new(),
+            spare: Vec::new(),
+            sweep_at: 0,
+            draining: None,
+        })
+    }
+
+    /// A connection came in, or over from another core; what that one had received comes
+    /// next, as [`Engine::received`].
+    pub fn opened(&mut self, now: MonotonicUs) -> ConnectionId {
+        let id = self.connections.insert(millis(now));
+        self.counters_mut().connections_opened += 1;
+        if self.draining.is_some() {
+            self.say_goodbye(id);
+        }
+        id
+    }
+
+    /// Bytes arrived.
+    pub fn received(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        now: MonotonicUs,
+        output: &mut impl Output,
+    ) {
+        self.counters_mut().bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.received_at = millis(now);
+        let skipped = connection.skip.min(bytes.len());
+        connection.skip -= skipped;
+        if skipped > 0 {
+            connection.input_since = millis(now);
+        }
+        self.pump(id, &bytes[skipped..], now);
+        self.settle(id, now, output);
+    }
+
+    /// Nothing more will arrive.
+    pub fn receive_ended(
+        &mut self,
+        id: ConnectionId,
+        end: ReceiveEnd,
+        now: MonotonicUs,
+        output: &mut impl Output,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if matches!(connection.session, Session::HandingOver { .. }) {
+            // The core that it moves to will find out.
+            return;
+        }
+        match end {
+            ReceiveEnd::PeerFinished => {
+                connection.peer_finished = true;
+                self.pump(id, &[], now);
+            }
+            ReceiveEnd::Broken => self.close(id, Closing::Now, output),
+        }
+        self.settle(id, now, output);
+    }
+
+    /// A send ended; its buffer comes back.
+    pub fn sent(
+        &mut self,
+        id: ConnectionId,
+        buffer: Vec<u8>,
+        end: SendEnd,
+        now: MonotonicUs,
+        output: &mut impl Output,
+    ) {
+        self.keep_spare(buffer);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.dispatcher.sending_bytes -= connection.sending;
+        connection.sending = 0;
+        match end {
+            SendEnd::Whole => {
+                self.pump(id, &[], now);
+                self.list(id);
+            }
+            SendEnd::Failed => self.close(id, Closing::Now, output),
+        }
+        self.settle(id, now, output);
+    }
+
+    /// A connection is gone.
+    pub fn closed(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(id) {
+            self.forget(&connection);
+            self.counters_mut().connections_closed += 1;
+        }
+    }
+
+    /// A connection that is to move to another core has stopped receiving.
+    pub fn detached(&mut self, id: ConnectionId) -> Option<Handover> {
+        let connection = self.connections.remove(id)?;
+        let Session::HandingOver { to } = connection.session else {
+            unreachable!("only a connection being handed over is detached");
+        };
+        self.forget(&connection);
+        self.counters_mut().connections_handed_over += 1;
+        Some(Handover { to, received: connection.input })
+    }
+
+    /// Mail from another core.
+    pub fn mail(&mut self, from: Core, mail: Mail, now: MonotonicUs, output: &mut impl Output) {
+        self.counters_mut().mail_received += 1;
+        match mail {
+            Mail::Execute { connection, mut frames } => {
+                let mut replies = self.spare.pop().unwrap_or_default();
+                let executed = self.dispatcher.execute_mail(&frames, now, &mut replies);
+                frames.drain(..executed);
+                let rest = if frames.is_empty() {
+                    self.keep_spare(frames);
+                    Vec::new()
+                } else {
+                    frames
+                };
+                self.counters_mut().mail_sent += 1;
+                output.mail(from, Mail::Executed { connection, replies, rest });
+            }
+            Mail::Executed { connection: id, replies, rest } => {
+                let asker = self.connections.get_mut(id);
+                if let Some(connection) = asker.filter(|c| c.session != Session::Closing) {
+                    let remote = connection.remote.as_mut().expect("it sent the batch");
+                    append(&mut connection.output, replies, &mut self.spare);
+                    remote.landed(from.0, rest, &mut connection.output);
+                    self.pump(id, &[], now);
+                    self.list(id);
+                    self.settle(id, now, output);
+                }
+                let mut waiting = self.credits.give_back(from.0);
+                while let Some(id) = waiting {
+                    // One that has closed meanwhile leaves the credit to the next.
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        let remote = connection.remote.as_mut().expect("it waits for a credit");
+                        remote.credit_returned(from.0);
+                        self.list(id);
+                        break;
+                    }
+                    waiting = self.credits.next_waiting(from.0);
+                }
+            }
+        }
+    }
+
+    /// Housekeeping: expiry, eviction and compaction in slices, timers, draining.
+    pub fn tick(&mut self, now: MonotonicUs, output: &mut impl Output) -> Agenda {
+        let at = millis(now);
+        while let Some(timer) = self.dispatcher.timers.due(at) {
+            match timer {
+                Timer::Flush => self.dispatcher.executor.flush(now),
+                Timer::Sweep => {
+                    self.sweep(now, output);
+                    let interval = if self.draining.is_some() {
+                        DRAIN_QUIET_MS / 4
+                    } else {
+                        SWEEP_INTERVAL_MS
+                    };
+                    self.dispatcher.timers.arm(Timer::Sweep, Millis(at.0 + interval));
+                }
+            }
+        }
+        match self.dispatcher.executor.tick(now) {
+            TickOutcome::More => Agenda::Now,
+            TickOutcome::Idle => {
+                let timer = self.dispatcher.timers.next();
+                let expiry = self.dispatcher.executor.shard.next_expiry();
+                let next = timer.into_iter().chain(expiry).min().expect("the sweep is armed");
+                Agenda::At(MonotonicUs(next.0 * 1_000))
+            }
+        }
+    }
+
+    /// Hands replies and forwarded requests out; call it once after a batch of inputs.
+    pub fn flush_output(&mut self, now: MonotonicUs, output: &mut impl Output) {
+        let mut listed = std::mem::take(&mut self.listed);
+        for id in listed.drain(..) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.listed = false;
+            if connection.session == Session::Closing {
+                continue;
+            }
+            if connection.sending == 0 && !connection.output.is_empty() {
+                let buffer = std::mem::take(&mut connection.output);
+                connection.sending = buffer.len();
+                connection.sending_since = millis(now);
+                self.dispatcher.sending_bytes += buffer.len();
+                self.dispatcher.executor.counters.bytes_sent += buffer.len() as u64;
+                output.send(id, buffer);
+            }
+            let room = self.dispatcher.output_room(connection);
+            if let Some(remote) = &mut connection.remote
+                && connection.output.len() < room
+            {
+                let counters = &mut self.dispatcher.executor.counters;
+                remote.launch(id, &mut self.credits, |to, frames| {
+                    counters.mail_sent += 1;
+                    output.mail(Core(to), Mail::Execute { connection: id, frames });
+                });
+            }
+            self.settle(id, now, output);
+        }
+        // Settling lists nobody, so the emptied list can be used again.
+        debug_assert!(self.listed.is_empty());
+        self.listed = listed;
+    }
+
+    /// Starts to shut down: tells every client, answers what has arrived, and closes each
+    /// connection once nothing more comes from it, all within the configured time.
+    pub fn drain(&mut self, now: MonotonicUs) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(millis(now));
+        self.dispatcher.timers.arm(Timer::Sweep, millis(now));
+        for index in 0..self.connections.places() {
+            if let Some(id) = self.connections.at(index) {
+                self.say_goodbye(id);
+            }
+        }
+    }
+
+    /// Whether no connection is left.
+    pub fn is_empty(&self) -> bool {
+        self.connections.count() == 0
+    }
+
+    /// The core's numbers, gauges brought up to date.
+    pub fn counters(&mut self) -> &Counters {
+        let executor = &mut self.dispatcher.executor;
+        executor.refresh_gauges();
+        let counters = &mut executor.counters;
+        counters.connections_open = self.connections.count();
+        counters.output_bytes_pending = self.dispatcher.sending_bytes as u64;
+        counters.requests = counters.requests_get
+            + counters.requests_set
+            + counters.requests_delete
+            + counters.requests_other;
+        counters
+    }
+
+    /// The same, for what the world around the engine counts.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.dispatcher.executor.counters
+    }
+
+    /// Walks the shard and panics where one of its invariants is broken; for tests.
+    pub fn invariants(&self) {
+        self.dispatcher.executor.shard.invariants();
+        for index in 0..self.connections.places() {
+            assert!(self.connections.at(index).is_none_or(|id| id.index == index));
+        }
+    }
+
+    /// Takes requests from what has arrived, `bytes` being the newest of it.
+    fn pump(&mut self, id: ConnectionId, bytes: &[u8], now: MonotonicUs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.session {
+            Session::Fresh | Session::Open => {}
+            Session::HandingOver { .. } => {
+                connection.input.extend_from_slice(bytes);
+                return;
+            }
+            Session::Finishing | Session::Closing => return,
+        }
+        if bytes.is_empty() && connection.input.is_empty() && !connection.peer_finished {
+            return;
+        }
+        if connection.output.capacity() == 0 {
+            connection.output = self.spare.pop().unwrap_or_default();
+        }
+        let consumed = if connection.input.is_empty() {
+            let progress = self.dispatcher.dispatch(connection, bytes, now);
+            let rest = &bytes[progress.consumed..];
+            if connection.keeps_input() && !rest.is_empty() {
+                // Room for the whole frame at once; the limits bound it.
+                let frame = progress.incomplete.unwrap_or(0);
+                connection.input.reserve_exact(frame.max(rest.len()));
+                connection.input.extend_from_slice(rest);
+            }
+            progress.consumed
+        } else {
+            connection.input.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut connection.input);
+            let progress = self.dispatcher.dispatch(connection, &input, now);
+            if connection.keeps_input() && progress.consumed < input.len() {
+                input.drain(..progress.consumed);
+                let frame = progress.incomplete.unwrap_or(0);
+                input.reserve_exact(frame.saturating_sub(input.len()));
+                connection.input = input;
+            } else {
+                keep(&mut self.spare, input);
+            }
+            progress.consumed
+        };
+        if consumed > 0 || connection.input.len() == bytes.len() {
+            connection.input_since = millis(now);
+        }
+        if connection.peer_finished && self.dispatcher.has_room(connection) {
+            // It was not want of room that stopped: what is left, if anything, is half a
+            // frame that will never be whole.
+            connection.finish();
+        }
+        self.list(id);
+    }
+
+    /// Brings reading and closing in line with the connection's state.
+    fn settle(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match (connection.session, connection.reading) {
+            (Session::Fresh | Session::Open, Reading::On)
+                if !self.dispatcher.has_room(connection) && !connection.peer_finished =>
+            {
+                connection.reading = Reading::Paused;
+                self.dispatcher.executor.counters.connections_paused += 1;
+                output.pause(id);
+            }
+            (Session::Fresh | Session::Open, Reading::Paused)
+                if self.dispatcher.has_room(connection) =>
+            {
+                connection.reading = Reading::On;
+                self.dispatcher.executor.counters.connections_paused -= 1;
+                output.resume(id);
+            }
+            (Session::HandingOver { .. }, Reading::On | Reading::Paused)
+                if connection.is_quiet() =>
+            {
+                if connection.reading == Reading::Paused {
+                    self.dispatcher.executor.counters.connections_paused -= 1;
+                }
+                connection.reading = Reading::Detaching;
+                output.detach(id);
+            }
+            (Session::Finishing, _) if connection.is_quiet() => {
+                connection.sending_since = millis(now);
+                self.close(id, Closing::Drained, output);
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes a connection whatever is under way, or hurries one that is closing.
+    fn close(&mut self, id: ConnectionId, how: Closing, output: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.finish();
+        connection.session = Session::Closing;
+        connection.output = Vec::new();
+        output.close(id, how);
+    }
+
+    /// Takes a connection that is gone out of the sums.
+    fn forget(&mut self, connection: &Connection) {
+        self.dispatcher.sending_bytes -= connection.sending;
+        if connection.reading == Reading::Paused {
+            self.counters_mut().connections_paused -= 1;
+        }
+    }
+
+    /// Puts a connection on the list for the next flush of outputs.
+    fn list(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.listed && connection.has_outgoing() {
+            connection.listed = true;
+            self.listed.push(id);
+        }
+    }
+
+    fn keep_spare(&mut self, buffer: Vec<u8>) {
+        keep(&mut self.spare, buffer);
+    }
+
+    fn say_goodbye(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.is_served() {
+            write_failure(&mut connection.output, NOTICE, Status::GoingAway, "shutting down");
+            self.list(id);
+        }
+    }
+
+    /// Looks at the next slice of the connections for those whose time is up.
+    fn sweep(&mut self, now: MonotonicUs, output: &mut impl Output) {
+        let places = self.connections.places();
+        let slice = match self.draining {
+            Some(_) => places,
+            None => places.min(SWEEP_CONNECTIONS.max(places / 8)),
+        };
+        for _ in 0..slice {
+            if self.sweep_at >= places {
+                self.sweep_at = 0;
+            }
+            if let Some(id) = self.connections.at(self.sweep_at) {
+                self.look_at(id, now, output);
+            }
+            self.sweep_at += 1;
+        }
+    }
+
+    fn look_at(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {
+        let at = millis(now);
+        let age = |since: Millis| at.0.saturating_sub(since.0);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let config = &self.dispatcher.executor.config;
+        let idle_ms_max = config.idle_ms_max;
+        if let Some(since) = self.draining
+            && connection.reading != Reading::Detaching
+        {
+            let quiet = connection.is_quiet()
+                && connection.input.is_empty()
+                && age(connection.received_at).min(age(since)) >= DRAIN_QUIET_MS;
+            if age(since) >= config.drain_ms_max {
+                return self.close(id, Closing::Now, output);
+            }
+            // One that never falls quiet is served for half of the time.
+            if connection.is_served() && (quiet || age(since) >= config.drain_ms_max / 2) {
+                connection.finish();
+            }
+        }
+        let stuck_output = connection.sending > 0 && age(connection.sending_since) >= idle_ms_max;
+        let lingers = connection.session == Session::Closing
+            && connection.sending == 0
+            && age(connection.sending_since) >= LINGER_MS_MAX;
+        if stuck_output || lingers {
+            self.dispatcher.executor.counters.idle_closed += 1;
+            return self.close(id, Closing::Now, output);
+        }
+        let half_a_frame = (!connection.input.is_empty() || connection.skip > 0)
+            && self.dispatcher.has_room(connection)
+            && age(connection.input_since) >= idle_ms_max;
+        let unproven = connection.session == Session::Fresh
+            && self.dispatcher.executor.config.token.is_some()
+            && age(connection.received_at) >= idle_ms_max;
+        if half_a_frame || unproven {
+            self.dispatcher.executor.counters.idle_closed += 1;
+            connection.refuse(NOTICE, Status::IdleTooLong, "waited too long for a whole request");
+            self.list(id);
+        }
+        self.settle(id, now, output);
+    }
+}
+
+/// The head of replies that nobody asked for.
+const NOTICE: ReplyHead = ReplyHead { id: RequestId(NOTICE_ID), epoch: ShortEpoch(0), part: None };
+
+/// Appends replies, taking their buffer over where there is nothing to append to.
+fn append(output: &mut Vec<u8>, mut replies: Vec<u8>, spare: &mut Vec<Vec<u8>>) {
+    if output.is_empty() {
+        std::mem::swap(output, &mut replies);
+    } else {
+        output.extend_from_slice(&replies);
+    }
+    keep(spare, replies);
+}
+
+/// Keeps an emptied buffer for later, unless it is large or there are enough.
+fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    let capacity = buffer.capacity();
+    if capacity > 0 && capacity <= SPARE_BUFFER_BYTES_MAX && spare.len() < SPARE_BUFFERS {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}

@@ -1,0 +1,472 @@
+//! The one place where requests take effect: one `match`, from a request to a reply on
+//! this core's shard.
+
+use corelane_protocol::{
+    Answer, Arithmetic, Count, DeleteCondition, Direction, MonotonicUs, Remaining, Reply,
+    ReplyHead, Request, RequestHead, Set, SetCondition, ShortEpoch, Side, Status, Ttl, Version,
+    WantVersion, wire,
+};
+use corelane_ring::{Slot, slot_of};
+use corelane_shard::{
+    End, Entry, EntryVersion, Expiry, Key, Millis, Shard, ShardError, Write, WriteError,
+};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::changes::ChangeStream;
+use crate::config::{DefaultTtl, EngineConfig};
+use crate::counters::Counters;
+use crate::stats;
+
+/// The key space of the native protocol.
+const SPACE: u8 = 0;
+
+/// Executes requests on one shard.
+pub(crate) struct Executor {
+    pub(crate) shard: Shard,
+    pub(crate) counters: Counters,
+    pub(crate) config: EngineConfig,
+    changes: ChangeStream,
+    random: SmallRng,
+}
+
+/// Why a request has no other outcome; becomes a reply with the same status.
+type Outcome<T> = Result<T, Status>;
+
+fn refused(error: WriteError) -> Status {
+    match error {
+        WriteError::OutOfMemory => Status::OutOfMemory,
+        WriteError::ValueTooLarge => Status::ValueTooLarge,
+    }
+}
+
+/// Milliseconds of the shard's clock.
+pub(crate) fn millis(now: MonotonicUs) -> Millis {
+    Millis(now.0 / 1_000)
+}
+
+/// The head of the reply to a request.
+pub(crate) fn reply_head(head: &RequestHead) -> ReplyHead {
+    ReplyHead { id: head.id, epoch: ShortEpoch::default(), part: head.part }
+}
+
+/// Appends a reply that says what went wrong.
+pub(crate) fn write_failure(out: &mut Vec<u8>, head: ReplyHead, status: Status, message: &str) {
+    wire::encode_reply(&head, &Reply::Failed { status, message }, out);
+}
+
+impl Executor {
+    pub(crate) fn new(config: EngineConfig) -> Result<Executor, ShardError> {
+        let shard = Shard::new(config.shard.clone())?;
+        let random = SmallRng::seed_from_u64(config.seed);
+        Ok(Executor { shard, counters: Counters::default(), config, changes: ChangeStream, random })
+    }
+
+    /// Executes one request whose key, if it has one, belongs to this core, and appends
+    /// its reply. Hello and multi-get never come here: the first belongs to the
+    /// connection, the second is taken apart into gets.
+    pub(crate) fn execute(
+        &mut self,
+        head: &RequestHead,
+        request: &Request<'_>,
+        now: MonotonicUs,
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        if head.deadline.is_some_and(|deadline| deadline < now) {
+            self.counters.too_late += 1;
+            write_failure(out, reply_head(head), Status::TooLate, "");
+        } else if let Err(status) = self.perform(head, request, now, out) {
+            match status {
+                Status::NotFound | Status::ConditionFailed => {}
+                _ => self.counters.failures += 1,
+            }
+            write_failure(out, reply_head(head), status, "");
+        }
+        if head.answer == Answer::Never {
+            out.truncate(start);
+        }
+    }
+
+    fn perform(
+        &mut self,
+        head: &RequestHead,
+        request: &Request<'_>,
+        now: MonotonicUs,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        let at = millis(now);
+        let reply = match *request {
+            Request::Get { key, least_version } => {
+                let key = self.key(key);
+                return self.get(head, &key, least_version, at, out);
+            }
+            Request::GetAndTouch { key, ttl } => {
+                let key = self.key(key);
+                self.set_expiry(&key, ttl, at);
+                return self.get(head, &key, None, at, out);
+            }
+            Request::Set(set) => self.set(head, &set, at)?,
+            Request::Delete { key, condition } => self.delete(key, condition, at)?,
+            Request::Touch { key, ttl } => {
+                self.counters.requests_other += 1;
+                let key = self.key(key);
+                self.set_expiry(&key, ttl, at).then_some(()).ok_or(Status::NotFound)?;
+                Reply::Done { version: self.version_if_wanted(head, &key, at)? }
+            }
+            Request::Count(count) => self.count(head, &count, at)?,
+            Request::Extend { key, value, side } => {
+                self.counters.requests_other += 1;
+                let key = self.key(key);
+                let end = match side {
+                    Side::Append => End::Append,
+                    Side::Prepend => End::Prepend,
+                };
+                self.shard
+                    .extend(&key, value, end, at, &mut self.changes)
+                    .map_err(refused)?
+                    .then_some(())
+                    .ok_or(Status::NotFound)?;
+                Reply::Done { version: self.version_if_wanted(head, &key, at)? }
+            }
+            Request::Exists { key } => {
+                self.counters.requests_other += 1;
+                self.shard.peek(&self.key(key), at).ok_or(Status::NotFound)?;
+                Reply::Done { version: None }
+            }
+            Request::TtlOf { key } => {
+                self.counters.requests_other += 1;
+                let entry = self.shard.peek(&self.key(key), at).ok_or(Status::NotFound)?;
+                Reply::Remaining(match entry.expiry {
+                    Expiry::Never => Remaining::Never,
+                    Expiry::At(expiry) => Remaining::Ms(expiry.0 - at.0),
+                })
+            }
+            Request::Flush { .. } => {
+                self.counters.requests_other += 1;
+                self.shard.flush(at, &mut self.changes);
+                Reply::Done { version: None }
+            }
+            Request::Stats => {
+                self.refresh_gauges();
+                let text = stats::text(&self.counters);
+                let core = self.config.core;
+                let reply = Reply::Stats { core, text: text.as_bytes() };
+                wire::encode_reply(&reply_head(head), &reply, out);
+                return Ok(());
+            }
+            Request::Ping => Reply::Pong { clock: now },
+            Request::Hello(_) | Request::MultiGet(_) => return Err(Status::Invalid),
+        };
+        wire::encode_reply(&reply_head(head), &reply, out);
+        Ok(())
+    }
+
+    /// The shard's form of a key.
+    pub(crate) fn key<'k>(&self, key: &'k [u8]) -> Key<'k> {
+        self.key_in(slot_of(key), key)
+    }
+
+    /// The same, where the slot is known.
+    pub(crate) fn key_in<'k>(&self, slot: Slot, key: &'k [u8]) -> Key<'k> {
+        self.shard.key(slot.number(), SPACE, key)
+    }
+
+    fn get(
+        &mut self,
+        head: &RequestHead,
+        key: &Key<'_>,
+        least_version: Option<Version>,
+        at: Millis,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        self.counters.requests_get += 1;
+        let version = self.version_if_wanted(head, key, at)?;
+        let entry = self.shard.get(key, at).filter(|entry| is_as_new_as(entry, least_version));
+        let Some(entry) = entry else {
+            self.counters.misses += 1;
+            return Err(Status::NotFound);
+        };
+        self.counters.hits += 1;
+        write_entry(&reply_head(head), &entry, version, out);
+        Ok(())
+    }
+
+    fn set(&mut self, head: &RequestHead, set: &Set<'_>, at: Millis) -> Outcome<Reply<'static>> {
+        self.counters.requests_set += 1;
+        let key = self.key(set.key);
+        let unconditional = set.condition == SetCondition::Always && set.ttl != Ttl::Keep;
+        let old = if unconditional { None } else { self.shard.peek(&key, at) };
+        let holds = match set.condition {
+            SetCondition::Always => true,
+            SetCondition::Absent => old.is_none(),
+            SetCondition::Present => old.is_some(),
+            SetCondition::VersionIs(version) => match &old {
+                None => return Err(Status::NotFound),
+                Some(entry) => has_version(entry, version),
+            },
+            SetCondition::NewerThan(version) => {
+                old.as_ref().and_then(callers_version).is_none_or(|stored| stored < version.0)
+            }
+        };
+        if !holds {
+            return Err(Status::ConditionFailed);
+        }
+        let kept = old.map(|entry| entry.expiry);
+        let expiry = self.expiry(set.ttl, kept, at);
+        let version = match (set.condition, head.want_version) {
+            (SetCondition::NewerThan(version), _) => Some(EntryVersion::Caller(version.0)),
+            (_, WantVersion::Yes) => Some(EntryVersion::Shard(self.shard.next_version())),
+            (_, WantVersion::No) => None,
+        };
+        let write = Write { value: set.value, user_flags: set.user_flags, expiry, version };
+        self.write(&key, write, at)?;
+        let version = version.filter(|_| head.want_version == WantVersion::Yes).map(number);
+        Ok(Reply::Done { version })
+    }
+
+    fn delete(
+        &mut self,
+        key: &[u8],
+        condition: DeleteCondition<'_>,
+        at: Millis,
+    ) -> Outcome<Reply<'static>> {
+        self.counters.requests_delete += 1;
+        let key = self.key(key);
+        if condition != DeleteCondition::Always {
+            let entry = self.shard.peek(&key, at).ok_or(Status::NotFound)?;
+            let holds = match condition {
+                DeleteCondition::Always => true,
+                DeleteCondition::VersionIs(version) => has_version(&entry, version),
+                DeleteCondition::ValueIs(value) => equals(&entry, value),
+            };
+            if !holds {
+                return Err(Status::ConditionFailed);
+            }
+        }
+        if !self.shard.remove(&key, at, &mut self.changes) {
+            return Err(Status::NotFound);
+        }
+        Ok(Reply::Done { version: None })
+    }
+
+    fn count(
+        &mut self,
+        head: &RequestHead,
+        count: &Count<'_>,
+        at: Millis,
+    ) -> Outcome<Reply<'static>> {
+        self.counters.requests_other += 1;
+        let key = self.key(count.key);
+        let (number, user_flags, expiry) = match self.shard.peek(&key, at) {
+            Some(entry) => {
+                let old = parse_number(&entry, count.arithmetic).ok_or(Status::NotANumber)?;
+                let new = add(old, count).ok_or(Status::OutOfRange)?;
+                (new, entry.user_flags, entry.expiry)
+            }
+            None => {
+                let initial = count.initial.ok_or(Status::NotFound)?;
+                (initial, 0, self.expiry(count.ttl, None, at))
+            }
+        };
+        let text = match count.arithmetic {
+            Arithmetic::Signed => Digits::signed(number as i64),
+            Arithmetic::Unsigned64 => Digits::unsigned(number),
+        };
+        let version = match head.want_version {
+            WantVersion::Yes => Some(EntryVersion::Shard(self.shard.next_version())),
+            WantVersion::No => None,
+        };
+        self.write(&key, Write { value: text.bytes(), user_flags, expiry, version }, at)?;
+        Ok(Reply::Number { number, version: version.map(self::number) })
+    }
+
+    fn write(&mut self, key: &Key<'_>, write: Write<'_>, at: Millis) -> Outcome<()> {
+        self.shard.set(key, write, at, &mut self.changes).map_err(refused)
+    }
+
+    /// Sets a new expiry; false where there is no such entry.
+    fn set_expiry(&mut self, key: &Key<'_>, ttl: Ttl, at: Millis) -> bool {
+        let Some(entry) = self.shard.peek(key, at) else { return false };
+        let kept = entry.expiry;
+        let expiry = self.expiry(ttl, Some(kept), at);
+        ttl == Ttl::Keep || self.shard.set_expiry(key, expiry, at, &mut self.changes)
+    }
+
+    /// The moment at which an entry written now expires. `kept` is that of the entry
+    /// being replaced.
+    fn expiry(&mut self, ttl: Ttl, kept: Option<Expiry>, at: Millis) -> Expiry {
+        let ms = match (ttl, kept) {
+            (Ttl::Never, _) => return Expiry::Never,
+            (Ttl::Keep, Some(kept)) => return kept,
+            (Ttl::After { ms, .. }, _) => ms,
+            (Ttl::Keep | Ttl::Default, _) => match self.config.default_ttl {
+                DefaultTtl::Never => return Expiry::Never,
+                DefaultTtl::AfterMs(ms) => ms,
+            },
+        };
+        // An entry that kept nothing because there was nothing is written by default.
+        let asked = if ttl == Ttl::Keep { Ttl::Default } else { ttl };
+        let ms = if self.config.spreads(asked) { self.spread(ms) } else { ms };
+        Expiry::At(Millis(at.0.saturating_add(ms)))
+    }
+
+    fn spread(&mut self, ms: u64) -> u64 {
+        let reach = (u128::from(ms) * u128::from(self.config.jitter_percent) / 100) as u64;
+        let low = ms - reach;
+        low.saturating_add(self.random.random_range(0..=reach.saturating_mul(2)))
+    }
+
+    fn version_if_wanted(
+        &mut self,
+        head: &RequestHead,
+        key: &Key<'_>,
+        at: Millis,
+    ) -> Outcome<Option<Version>> {
+        if head.want_version == WantVersion::No {
+            return Ok(None);
+        }
+        let version = self.shard.ensure_version(key, at).map_err(refused)?;
+        Ok(version.map(number))
+    }
+
+    /// Housekeeping of the shard; true if more is due now.
+    pub(crate) fn tick(&mut self, now: MonotonicUs) -> corelane_shard::TickOutcome {
+        self.shard.tick(millis(now), &mut self.changes)
+    }
+
+    /// Flushes, as a timer asks for it.
+    pub(crate) fn flush(&mut self, now: MonotonicUs) {
+        self.shard.flush(millis(now), &mut self.changes);
+    }
+
+    /// Brings the gauges and the shard's counts up to date.
+    pub(crate) fn refresh_gauges(&mut self) {
+        let stats = self.shard.stats();
+        self.counters.items = self.shard.len();
+        self.counters.memory_budget_bytes = stats.budget_bytes;
+        self.counters.memory_used_bytes = stats.used_bytes;
+        self.counters.evictions = stats.evicted;
+        self.counters.expirations = stats.expired_on_access + stats.expired_by_wheel;
+        self.counters.out_of_memory = stats.refused;
+    }
+}
+
+/// Appends the reply with an entry's value.
+pub(crate) fn write_entry(
+    head: &ReplyHead,
+    entry: &Entry<'_>,
+    version: Option<Version>,
+    out: &mut Vec<u8>,
+) {
+    let value = &entry.value;
+    wire::write_value(head, entry.user_flags, version, value.len(), value.chunks(), out);
+}
+
+fn number(version: EntryVersion) -> Version {
+    match version {
+        EntryVersion::Shard(number) | EntryVersion::Caller(number) => Version(number),
+    }
+}
+
+fn callers_version(entry: &Entry<'_>) -> Option<u64> {
+    match entry.version {
+        Some(EntryVersion::Caller(version)) => Some(version),
+        _ => None,
+    }
+}
+
+fn has_version(entry: &Entry<'_>, version: Version) -> bool {
+    entry.version.map(number) == Some(version)
+}
+
+fn is_as_new_as(entry: &Entry<'_>, least: Option<Version>) -> bool {
+    least.is_none_or(|least| callers_version(entry).is_some_and(|stored| stored >= least.0))
+}
+
+fn equals(entry: &Entry<'_>, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    entry.value.len() == bytes.len()
+        && entry.value.chunks().all(|chunk| {
+            let (head, tail) = rest.split_at(chunk.len());
+            rest = tail;
+            head == chunk
+        })
+}
+
+/// The decimal text of a number, without allocating.
+struct Digits {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    fn unsigned(mut number: u64) -> Digits {
+        let mut digits = Digits { text: [0; 20], start: 20 };
+        loop {
+            digits.start -= 1;
+            digits.text[digits.start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return digits;
+            }
+        }
+    }
+
+    fn signed(number: i64) -> Digits {
+        let mut digits = Digits::unsigned(number.unsigned_abs());
+        if number < 0 {
+            digits.start -= 1;
+            digits.text[digits.start] = b'-';
+        }
+        digits
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
+/// The number that a value is, in canonical decimal: no sign but a leading minus, no
+/// leading zeros, no spaces.
+fn parse_number(entry: &Entry<'_>, arithmetic: Arithmetic) -> Option<u64> {
+    let text = entry.value.as_slice().filter(|text| text.len() <= 20)?;
+    let text = std::str::from_utf8(text).ok()?;
+    let (number, canonical) = match arithmetic {
+        Arithmetic::Signed => {
+            let number = text.parse::<i64>().ok()?;
+            (number as u64, Digits::signed(number))
+        }
+        Arithmetic::Unsigned64 => {
+            let number = text.parse::<u64>().ok()?;
+            (number, Digits::unsigned(number))
+        }
+    };
+    (canonical.bytes() == text.as_bytes()).then_some(number)
+}
+
+fn add(old: u64, count: &Count<'_>) -> Option<u64> {
+    match (count.arithmetic, count.direction) {
+        (Arithmetic::Signed, Direction::Increment) => {
+            (old as i64).checked_add_unsigned(count.delta).map(|new| new as u64)
+        }
+        (Arithmetic::Signed, Direction::Decrement) => {
+            (old as i64).checked_sub_unsigned(count.delta).map(|new| new as u64)
+        }
+        (Arithmetic::Unsigned64, Direction::Increment) => Some(old.wrapping_add(count.delta)),
+        (Arithmetic::Unsigned64, Direction::Decrement) => Some(old.saturating_sub(count.delta)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_reach_both_ends() {
+        for number in [i64::MIN, -10, -1, 0, 7, 1_000, i64::MAX] {
+            assert_eq!(Digits::signed(number).bytes(), number.to_string().as_bytes());
+        }
+        assert_eq!(Digits::unsigned(u64::MAX).bytes(), u64::MAX.to_string().as_bytes());
+    }
+}

@@ -1,0 +1,123 @@
+//! Requests that every core, or several, take part in: multi-get, flush and stats.
+//! Each becomes frames for the cores concerned; the connection collects the replies and
+//! ends the series when the last core has answered.
+
+use corelane_protocol::{Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, wire};
+use corelane_ring::slot_of;
+
+use crate::batch::GetBatch;
+use crate::connection::{Connection, Resume};
+use crate::dispatch::{Dispatcher, Taken, is_plain};
+use crate::execute::{millis, reply_head};
+use crate::forward::SeriesEnd;
+
+impl Dispatcher {
+    /// Answers a multi-get key by key. Stops between two keys when the output is full;
+    /// called again with the same frame, it goes on there.
+    pub(crate) fn multi_get(
+        &mut self,
+        connection: &mut Connection,
+        head: &RequestHead,
+        keys: Keys<'_>,
+        now: MonotonicUs,
+    ) -> Taken {
+        let resume = connection.resume.take().unwrap_or(Resume { next_part: 0, series: None });
+        let mut series = resume.series;
+        let room = self.output_room(connection);
+        let mut batch = GetBatch::new(self.executor.key(b""));
+        let mut stopped = None;
+        let rest = (0u16..).zip(keys).skip(usize::from(resume.next_part));
+        for (part, key) in rest {
+            if connection.output.len() >= room {
+                stopped = Some(part);
+                break;
+            }
+            let slot = slot_of(key);
+            let owner = self.cores.core_of(slot).0;
+            let head = RequestHead { part: Some(part), ..*head };
+            if owner == self.executor.config.core && is_plain(&head, now) {
+                batch.push(self.executor.key_in(slot, key), reply_head(&head), usize::from(part));
+                if !batch.is_full() {
+                    continue;
+                }
+            }
+            // What waits in the batch comes before this key, so that the multi-get can go
+            // on from any key where it stopped.
+            let output = &mut connection.output;
+            if let Some(mark) = batch.flush(&mut self.executor, millis(now), output, room) {
+                stopped = Some(mark as u16);
+                break;
+            }
+            let request = Request::Get { key, least_version: None };
+            if owner != self.executor.config.core {
+                let remote = connection.remote.get_or_insert_default();
+                let series = *series.get_or_insert_with(|| {
+                    let head = reply_head(&RequestHead { part: None, ..head });
+                    remote.open_series(head, SeriesEnd::End)
+                });
+                queue_frame(remote.queue(owner), &head, &request);
+                remote.add_part(series, owner);
+                self.executor.counters.forwarded_out += 1;
+            } else if !is_plain(&head, now) {
+                self.executor.execute(&head, &request, now, output);
+            }
+        }
+        let output = &mut connection.output;
+        // A get that was put back comes before any key that was not looked at.
+        let put_back = batch.flush(&mut self.executor, millis(now), output, room);
+        if let Some(next_part) = put_back.map(|mark| mark as u16).or(stopped) {
+            connection.resume = Some(Resume { next_part, series });
+            return Taken::Not;
+        }
+        match series {
+            Some(series) => connection
+                .remote
+                .as_mut()
+                .expect("a series is kept by the remote side")
+                .close_series(series, output),
+            None => wire::encode_reply(
+                &reply_head(&RequestHead { part: None, ..*head }),
+                &Reply::End,
+                output,
+            ),
+        }
+        Taken::Whole
+    }
+
+    /// Passes a request on to every core, this one included, and answers it once.
+    pub(crate) fn everywhere(
+        &mut self,
+        connection: &mut Connection,
+        head: &RequestHead,
+        request: &Request<'_>,
+        now: MonotonicUs,
+    ) {
+        // The cores of a flush say nothing; those of stats each give their part.
+        let (silent, end) = match request {
+            Request::Stats => (Answer::Always, SeriesEnd::End),
+            _ if head.answer == Answer::Never => (Answer::Never, SeriesEnd::Silent),
+            _ => (Answer::Never, SeriesEnd::Done),
+        };
+        let here = self.executor.config.core;
+        let remote = connection.remote.get_or_insert_default();
+        let series = remote.open_series(reply_head(head), end);
+        for core in 0..self.executor.config.cores {
+            let part = (silent == Answer::Always).then_some(core);
+            // A deadline is for the whole: it was looked at before the first core.
+            let head = RequestHead { answer: silent, part, deadline: None, ..*head };
+            if core == here {
+                self.execute_here(&head, request, now, &mut connection.output);
+            } else {
+                queue_frame(remote.queue(core), &head, request);
+                remote.add_part(series, core);
+                self.executor.counters.forwarded_out += 1;
+            }
+        }
+        remote.close_series(series, &mut connection.output);
+    }
+}
+
+fn queue_frame(queue: &mut Vec<u8>, head: &RequestHead, request: &Request<'_>) {
+    let head = RequestHead { epoch: ShortEpoch::default(), ..*head };
+    wire::encode_request(&head, request, queue).expect("what was decoded can be encoded");
+}

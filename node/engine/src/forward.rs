@@ -1,0 +1,231 @@
+//! Requests of this core's connections at other cores: what waits, what is under way, and
+//! the credits that keep lanes from filling up.
+//!
+//! A connection has at most one batch under way at each other core, so its requests for a
+//! key take effect in the order sent, also when a batch comes back half executed. What
+//! arrives meanwhile waits in the route's queue and leaves as one batch.
+
+use std::collections::VecDeque;
+
+use corelane_protocol::{Reply, ReplyHead, wire};
+
+use crate::ConnectionId;
+use crate::limits::{FORWARD_BYTES_MAX, MAIL_CREDITS};
+
+/// How a series of parts ends once every core has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeriesEnd {
+    /// The cores answered part by part; a closing frame follows.
+    End,
+    /// The cores said nothing; one reply says that it is done.
+    Done,
+    /// Nobody wants to know.
+    Silent,
+}
+
+/// A request that several cores take part in.
+#[derive(Debug)]
+struct Series {
+    head: ReplyHead,
+    end: SeriesEnd,
+    /// Batches with parts of it that have not come back.
+    batches: u16,
+    /// More parts may be added.
+    open: bool,
+}
+
+/// One connection's requests at one other core.
+#[derive(Debug)]
+struct Route {
+    to: u16,
+    under_way: bool,
+    /// In the queue for a credit.
+    waits_for_credit: bool,
+    queue: Vec<u8>,
+    /// Series with parts in `queue`, and in the batch under way.
+    queued_series: Vec<u16>,
+    sent_series: Vec<u16>,
+}
+
+/// One connection's requests at other cores.
+#[derive(Debug, Default)]
+pub(crate) struct Remote {
+    routes: Vec<Route>,
+    series: Vec<Option<Series>>,
+}
+
+impl Remote {
+    fn route(&mut self, to: u16) -> &mut Route {
+        let at = self.routes.iter().position(|route| route.to == to).unwrap_or_else(|| {
+            self.routes.push(Route {
+                to,
+                under_way: false,
+                waits_for_credit: false,
+                queue: Vec::new(),
+                queued_series: Vec::new(),
+                sent_series: Vec::new(),
+            });
+            self.routes.len() - 1
+        });
+        &mut self.routes[at]
+    }
+
+    /// The queue of whole frames for a core; the caller appends to it.
+    pub(crate) fn queue(&mut self, to: u16) -> &mut Vec<u8> {
+        &mut self.route(to).queue
+    }
+
+    /// Opens a series.
+    pub(crate) fn open_series(&mut self, head: ReplyHead, end: SeriesEnd) -> u16 {
+        let series = Series { head, end, batches: 0, open: true };
+        let free = self.series.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.series.push(None);
+            self.series.len() - 1
+        });
+        self.series[at] = Some(series);
+        at as u16
+    }
+
+    /// Says that the frame just queued for a core is a part of a series.
+    pub(crate) fn add_part(&mut self, series: u16, to: u16) {
+        let route = self.route(to);
+        if !route.queued_series.contains(&series) {
+            route.queued_series.push(series);
+            self.series_mut(series).batches += 1;
+        }
+    }
+
+    /// No more parts follow; if none is out, the series ends here.
+    pub(crate) fn close_series(&mut self, series: u16, output: &mut Vec<u8>) {
+        self.series_mut(series).open = false;
+        self.end_if_complete(series, output);
+    }
+
+    fn series_mut(&mut self, series: u16) -> &mut Series {
+        self.series[usize::from(series)].as_mut().expect("a series lives until its last part")
+    }
+
+    fn end_if_complete(&mut self, series: u16, output: &mut Vec<u8>) {
+        let Series { head, end, batches, open } = self.series_mut(series);
+        if *batches > 0 || *open {
+            return;
+        }
+        match end {
+            SeriesEnd::End => wire::encode_reply(head, &Reply::End, output),
+            SeriesEnd::Done => wire::encode_reply(head, &Reply::Done { version: None }, output),
+            SeriesEnd::Silent => {}
+        }
+        self.series[usize::from(series)] = None;
+    }
+
+    /// Whether so much waits that no more requests should be taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.routes.iter().map(|route| route.queue.len()).sum::<usize>() >= FORWARD_BYTES_MAX
+            || self.series.iter().flatten().count() >= usize::from(u16::MAX)
+    }
+
+    /// Whether anything waits or is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.routes.iter().any(|route| route.under_way || !route.queue.is_empty())
+            || self.series.iter().any(Option::is_some)
+    }
+
+    /// Takes every batch that may leave now: for each core its frames. A core without
+    /// credit is told to call for this connection later.
+    pub(crate) fn launch(
+        &mut self,
+        id: ConnectionId,
+        credits: &mut Credits,
+        mut send: impl FnMut(u16, Vec<u8>),
+    ) {
+        for route in &mut self.routes {
+            if route.under_way || route.waits_for_credit || route.queue.is_empty() {
+                continue;
+            }
+            if !credits.take(route.to) {
+                route.waits_for_credit = true;
+                credits.wait(route.to, id);
+                continue;
+            }
+            route.under_way = true;
+            std::mem::swap(&mut route.queued_series, &mut route.sent_series);
+            send(route.to, std::mem::take(&mut route.queue));
+        }
+    }
+
+    /// A credit for a core may have come back.
+    pub(crate) fn credit_returned(&mut self, to: u16) {
+        self.route(to).waits_for_credit = false;
+    }
+
+    /// A batch came back from a core, its replies already in `output`; `rest` was not
+    /// executed and goes again, before everything queued since.
+    pub(crate) fn landed(&mut self, from: u16, mut rest: Vec<u8>, output: &mut Vec<u8>) {
+        let route = self.route(from);
+        debug_assert!(route.under_way, "only a batch that left can land");
+        route.under_way = false;
+        let landed = std::mem::take(&mut route.sent_series);
+        if !rest.is_empty() {
+            // Its parts are not all answered: the series of the batch wait on.
+            rest.extend_from_slice(&route.queue);
+            route.queue = rest;
+            for series in landed {
+                if self.route(from).queued_series.contains(&series) {
+                    self.series_mut(series).batches -= 1;
+                } else {
+                    self.route(from).queued_series.push(series);
+                }
+            }
+            return;
+        }
+        for series in landed {
+            self.series_mut(series).batches -= 1;
+            self.end_if_complete(series, output);
+        }
+    }
+}
+
+/// How many more batches this core may have under way at each other core, and which
+/// connections wait for one to return.
+#[derive(Debug)]
+pub(crate) struct Credits {
+    free: Vec<usize>,
+    waiting: Vec<VecDeque<ConnectionId>>,
+}
+
+impl Credits {
+    pub(crate) fn new(cores: u16) -> Credits {
+        Credits {
+            free: vec![MAIL_CREDITS; usize::from(cores)],
+            waiting: vec![VecDeque::new(); usize::from(cores)],
+        }
+    }
+
+    fn take(&mut self, to: u16) -> bool {
+        let free = &mut self.free[usize::from(to)];
+        if *free == 0 {
+            return false;
+        }
+        *free -= 1;
+        true
+    }
+
+    fn wait(&mut self, to: u16, id: ConnectionId) {
+        self.waiting[usize::from(to)].push_back(id);
+    }
+
+    /// A batch has come back. The connection that waited longest for it, if one does.
+    pub(crate) fn give_back(&mut self, to: u16) -> Option<ConnectionId> {
+        self.free[usize::from(to)] += 1;
+        self.next_waiting(to)
+    }
+
+    /// The next connection that waits for a core that has credit.
+    pub(crate) fn next_waiting(&mut self, to: u16) -> Option<ConnectionId> {
+        if self.free[usize::from(to)] == 0 {
+            return None;
+        }
+        self.waiting[usize::from(to)].pop_front()
+    }
+}

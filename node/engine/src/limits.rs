@@ -1,0 +1,59 @@
+//! The engine's limits, and the worst case they add up to.
+//!
+//! Bytes that one core may hold for its connections, beyond its shard:
+//!
+//! ```text
+//!   total output cap            OUTPUT_BYTES_TOTAL_MAX (+ one reply and one batch beyond it)
+//! + unread input                connections that hold half a frame × (frame limit)
+//! + forwarded requests          connections × (FORWARD_BYTES_MAX + one frame)
+//! + mail under way              cores × MAIL_CREDITS × 2 × (MAIL_REPLY_BYTES_MAX + one reply)
+//! ```
+//!
+//! "Full" always means the same thing: the connection is not read until there is room.
+
+/// GETs that are looked up together, so that their cache misses overlap.
+pub const GET_BATCH: usize = 32;
+
+/// Reply bytes of one connection, waiting or being sent, at which its requests wait.
+pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Reply bytes of all connections of a core at which those that have any wait.
+pub const OUTPUT_BYTES_TOTAL_MAX: usize = 256 << 20;
+
+/// Bytes of requests of one connection waiting to be forwarded, at which its requests wait.
+pub const FORWARD_BYTES_MAX: usize = 256 << 10;
+
+/// Reply bytes that one forwarded batch may produce before the rest of its requests is
+/// handed back unexecuted.
+pub const MAIL_REPLY_BYTES_MAX: usize = 256 << 10;
+
+/// Batches that a core may have under way at one other core. A lane has
+/// [`MAIL_LANE_SLOTS`]; requests and replies of both directions share it, so with twice
+/// this number, and room for connections being handed over, engine mail never finds it full.
+pub const MAIL_CREDITS: usize = 96;
+
+/// Slots of a lane, as the mesh must have them at least.
+pub const MAIL_LANE_SLOTS: usize = 256;
+
+/// Bytes that a connection may send before it has proved the token.
+pub const UNAUTHORIZED_BYTES_MAX: usize = 16 << 10;
+
+/// Connections looked at in one sweep for idle ones.
+pub const SWEEP_CONNECTIONS: u32 = 256;
+
+/// Milliseconds between two sweeps.
+pub const SWEEP_INTERVAL_MS: u64 = 250;
+
+/// Milliseconds without a new byte after which a draining connection is taken to have
+/// sent all it had under way.
+pub const DRAIN_QUIET_MS: u64 = 100;
+
+/// Milliseconds that a connection whose last reply is sent may take to close its side.
+pub const LINGER_MS_MAX: u64 = 5_000;
+
+/// Buffers kept for the next replies, and the capacity over which one is not kept.
+pub const SPARE_BUFFERS: usize = 64;
+/// See [`SPARE_BUFFERS`].
+pub const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(2 * MAIL_CREDITS <= MAIL_LANE_SLOTS - 64);

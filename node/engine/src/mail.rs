@@ -1,0 +1,29 @@
+//! What cores send each other. Requests and replies travel as protocol frames, so that
+//! one codec serves the network and the mesh.
+
+use crate::ConnectionId;
+
+/// A message between two cores of one node.
+#[derive(Debug)]
+pub enum Mail {
+    /// Request frames of a connection of the sender; each key belongs to the receiver.
+    Execute {
+        /// The sender's connection.
+        connection: ConnectionId,
+        /// Whole frames in the order of the connection.
+        frames: Vec<u8>,
+    },
+    /// The answer to [`Mail::Execute`].
+    Executed {
+        /// The receiver's connection.
+        connection: ConnectionId,
+        /// Reply frames, ready to be sent.
+        replies: Vec<u8>,
+        /// Frames from the end of the batch that were not executed, because the replies
+        /// had reached [`crate::limits::MAIL_REPLY_BYTES_MAX`].
+        rest: Vec<u8>,
+    },
+}
+
+// Lanes have slots of 64 bytes.
+const _: () = assert!(size_of::<Mail>() <= 64);
