@@ -2,4 +2,5 @@
 //! generator embeds.
 
 pub mod config;
+pub mod control;
 pub mod driver;

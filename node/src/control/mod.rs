@@ -1,0 +1,301 @@
+//! The control thread: ordinary async Rust beside the data cores. It serves health and
+//! metrics over HTTP and turns signals into a drain.
+//!
+//! It knows the node by two things only: [`NodeControl`], by which it asks for the phase and
+//! for the end, and [`CoreSnapshots`], the numbers that the cores publish. Neither makes a
+//! core wait, so the thread may stall or die without stopping one; after a panic it is
+//! started again.
+
+mod connections;
+mod http;
+mod metrics;
+mod process;
+mod signals;
+
+use std::any::Any;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use corelane_engine::counters::CATALOGUE;
+use tokio::sync::watch;
+
+use crate::config::Token;
+
+/// How many numbers a core publishes.
+pub const NUMBERS: usize = CATALOGUE.len();
+/// Pause before the thread's work is started again after a panic.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not yet serving.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Answering what was received, taking nothing new.
+    Draining,
+    /// All cores have ended.
+    Stopped,
+}
+
+impl Phase {
+    /// The word that `/readyz` answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+            Phase::Stopped => "stopped",
+        }
+    }
+}
+
+/// What the control thread asks of the node. No call may block.
+pub trait NodeControl: Send + Sync + 'static {
+    /// Where the node is in its life.
+    fn phase(&self) -> Phase;
+    /// Begins to drain; more calls change nothing.
+    fn drain(&self);
+    /// Ends without waiting for clients.
+    fn stop_now(&self);
+    /// What the cores publish.
+    fn snapshots(&self) -> &CoreSnapshots;
+}
+
+/// The numbers that each core publishes.
+#[derive(Clone, Debug)]
+pub struct CoreSnapshots {
+    cores: Vec<Arc<CoreSnapshot>>,
+}
+
+impl CoreSnapshots {
+    /// Snapshots of so many cores, all numbers zero.
+    pub fn new(cores: usize) -> CoreSnapshots {
+        CoreSnapshots { cores: (0..cores).map(|_| Arc::default()).collect() }
+    }
+
+    /// In the order of the cores. Each core holds its own to publish into.
+    pub fn cores(&self) -> &[Arc<CoreSnapshot>] {
+        &self.cores
+    }
+}
+
+/// One core's numbers, in the order of [`CATALOGUE`]. The core writes, others read. Each
+/// number is right by itself; two of them may be from different turns.
+#[derive(Debug)]
+pub struct CoreSnapshot {
+    values: [AtomicU64; NUMBERS],
+}
+
+impl Default for CoreSnapshot {
+    fn default() -> CoreSnapshot {
+        CoreSnapshot { values: [const { AtomicU64::new(0) }; NUMBERS] }
+    }
+}
+
+impl CoreSnapshot {
+    /// Replaces all numbers.
+    pub fn publish(&self, values: &[u64; NUMBERS]) {
+        for (shared, value) in self.values.iter().zip(values) {
+            shared.store(*value, Ordering::Relaxed);
+        }
+    }
+
+    /// All numbers.
+    pub fn read(&self) -> [u64; NUMBERS] {
+        std::array::from_fn(|index| self.values[index].load(Ordering::Relaxed))
+    }
+}
+
+/// What the node says of itself in its metrics.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The version of the program.
+    pub version: &'static str,
+    /// The node's name.
+    pub node_name: String,
+    /// The kernel interface in use: `uring` or `epoll`.
+    pub io: String,
+    /// What the process was given, in bytes.
+    pub memory: u64,
+}
+
+/// Where signals come from.
+#[derive(Debug)]
+pub enum Signals {
+    /// SIGTERM and SIGINT of this process.
+    Process,
+    /// Whoever holds the other end: each change is a signal.
+    Channel(watch::Receiver<()>),
+    /// None are handled.
+    Ignored,
+}
+
+/// What the control thread is told at start.
+#[derive(Debug)]
+pub struct ControlConfig {
+    /// The bound admin listener, if there is to be one.
+    pub listener: Option<TcpListener>,
+    /// What metrics readers must prove, if anything.
+    pub auth_token: Option<Token>,
+    /// What the node is.
+    pub about: About,
+    /// Where signals come from.
+    pub signals: Signals,
+}
+
+/// Why the control thread did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The admin address cannot be had.
+    #[error("cannot serve the admin port on {address}: {error}{hint}", hint = bind_hint(error))]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system refused the thread or its event queue.
+    #[error("cannot start the control thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What to do about a failed bind, for its message.
+pub fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another process listens there: stop it, or choose another)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+        _ => "",
+    }
+}
+
+/// Binds the admin address.
+///
+/// # Errors
+/// The address cannot be had; the message names it.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| ControlError::Bind { address, error })
+}
+
+/// What the thread's parts share; it outlives a restart of the thread's work.
+struct Shared {
+    node: OnceLock<Arc<dyn NodeControl>>,
+    auth_token: Option<Token>,
+    about: About,
+    started: Instant,
+}
+
+impl Shared {
+    fn phase(&self) -> Phase {
+        self.node.get().map_or(Phase::Starting, |node| node.phase())
+    }
+}
+
+/// The running control thread. Dropping it leaves the thread running.
+pub struct Control {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts the thread. Until [`Control::attach`] the node counts as starting.
+    ///
+    /// # Errors
+    /// The system refused the thread.
+    pub fn start(config: ControlConfig) -> Result<Control, ControlError> {
+        let shared = Arc::new(Shared {
+            node: OnceLock::new(),
+            auth_token: config.auth_token,
+            about: config.about,
+            started: Instant::now(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut work = Work {
+            shared: Arc::clone(&shared),
+            listener: config.listener,
+            signals: config.signals,
+            stopped,
+        };
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || supervise(|| work.run()))?;
+        Ok(Control { shared, stop, thread })
+    }
+
+    /// Hands over the node once it has started.
+    pub fn attach(&self, node: Arc<dyn NodeControl>) {
+        // There is one node a process; a second one would be ignored.
+        let _ = self.shared.node.set(node);
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.thread.join();
+    }
+}
+
+/// What the thread does, and does again after a panic.
+struct Work {
+    shared: Arc<Shared>,
+    listener: Option<TcpListener>,
+    signals: Signals,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Work {
+    /// Runs until the thread is told to stop.
+    fn run(&mut self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut stopped = self.stopped.clone();
+        runtime.block_on(async {
+            let signals = signals::handle(&mut self.signals, &self.shared);
+            let listener = self.listener.as_ref().map(TcpListener::try_clone).transpose()?;
+            let admin = http::serve(listener, Arc::clone(&self.shared));
+            tokio::select! {
+                result = signals => result,
+                result = admin => result,
+                // An error means that the handle is gone; the thread then lives with the process.
+                Ok(_) = stopped.wait_for(|stopped| *stopped) => Ok(()),
+            }
+        })
+    }
+}
+
+/// Runs `work` until it returns; starts it again after a panic or an error.
+fn supervise(mut work: impl FnMut() -> io::Result<()>) {
+    loop {
+        match catch_unwind(AssertUnwindSafe(&mut work)) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!("the control thread failed and restarts: {error}"),
+            Err(panic) => {
+                let message = panic_message(panic.as_ref());
+                tracing::error!("the control thread panicked and restarts: {message}");
+            }
+        }
+        std::thread::sleep(RESTART_PAUSE);
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;
