@@ -465,22 +465,24 @@ mod loom_tests {
         }
     }
 
-    fn send(end: &mut End<u32, 2>, bell: &Bell, mail: u32) {
-        while let Err(_full) = end.send(0, mail).map(|delivery| {
-            if delivery == Delivery::WakePeer {
+    /// Sends if there is room, and wakes as told. Whether it was taken.
+    fn send(end: &mut End<u32, 2>, bell: &Bell, mail: u32) -> bool {
+        match end.send(0, mail) {
+            Ok(Delivery::WakePeer) => {
                 bell.ring();
+                true
             }
-        }) {
-            thread::yield_now();
+            Ok(Delivery::Awake) => true,
+            Err(_) => false,
         }
     }
 
     /// Receives `expected` mails, sleeping whenever that is allowed.
-    fn receive(mut end: End<u32, 2>, bell: &Bell, limit: usize, expected: usize) -> Vec<u32> {
+    fn receive(end: &mut End<u32, 2>, bell: &Bell, limit: usize, expected: usize) -> Vec<u32> {
         let mut mails = Vec::new();
         loop {
             end.drain(limit, |_, mail| mails.push(mail));
-            if mails.len() == expected {
+            if mails.len() >= expected {
                 return mails;
             }
             if end.prepare_sleep() == Sleep::Clear {
@@ -490,37 +492,64 @@ mod loom_tests {
         }
     }
 
+    /// All orders with at most `preemptions` forced changes of thread: loom's authors found
+    /// that two or three of them show nearly every fault, and the unbounded search of three
+    /// threads takes hours.
+    fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(model);
+    }
+
+    /// Two mails fill the lane, the third may be refused; what was taken arrives in order.
     #[test]
     fn a_lane_keeps_order_through_a_full_ring() {
-        loom::model(|| {
+        explore(4, || {
+            let mut ends = Mesh::<u32, 2>::ends(2).into_iter();
+            let mut receiver = ends.next().unwrap();
+            let mut sender = ends.next().unwrap();
+            let thread = thread::spawn(move || {
+                (0..4u32).filter(|mail| sender.send(0, *mail).is_ok()).collect::<Vec<_>>()
+            });
+            let mut received = Vec::new();
+            receiver.drain(9, |_, mail| received.push(mail));
+            receiver.drain(1, |_, mail| received.push(mail));
+            let taken = thread.join().unwrap();
+            receiver.drain(9, |_, mail| received.push(mail));
+            assert_eq!(received, taken);
+        });
+    }
+
+    #[test]
+    fn a_sender_never_leaves_a_sleeper_with_mail() {
+        explore(4, || {
             let bell = Arc::new(Bell::new());
             let mut ends = Mesh::<u32, 2>::ends(2).into_iter();
-            let receiver = ends.next().unwrap();
+            let mut receiver = ends.next().unwrap();
             let mut sender = ends.next().unwrap();
             let theirs = Arc::clone(&bell);
             let thread = thread::spawn(move || {
-                for mail in 0..3 {
-                    send(&mut sender, &theirs, mail);
-                }
+                assert!(send(&mut sender, &theirs, 1));
+                assert!(send(&mut sender, &theirs, 2));
             });
-            assert_eq!(receive(receiver, &bell, 9, 3), [0, 1, 2]);
+            assert_eq!(receive(&mut receiver, &bell, 1, 2), [1, 2]);
             thread.join().unwrap();
         });
     }
 
     #[test]
     fn two_senders_never_leave_a_sleeper_with_mail() {
-        loom::model(|| {
+        explore(3, || {
             let bell = Arc::new(Bell::new());
             let mut ends = Mesh::<u32, 2>::ends(3).into_iter();
-            let receiver = ends.next().unwrap();
+            let mut receiver = ends.next().unwrap();
             let threads: Vec<_> = ends
                 .map(|mut sender| {
                     let bell = Arc::clone(&bell);
-                    thread::spawn(move || send(&mut sender, &bell, 7))
+                    thread::spawn(move || assert!(send(&mut sender, &bell, 7)))
                 })
                 .collect();
-            assert_eq!(receive(receiver, &bell, 1, 2), [7, 7]);
+            assert_eq!(receive(&mut receiver, &bell, 9, 2), [7, 7]);
             for thread in threads {
                 thread.join().unwrap();
             }
@@ -529,7 +558,7 @@ mod loom_tests {
 
     #[test]
     fn undelivered_mail_is_dropped_with_the_last_end() {
-        loom::model(|| {
+        explore(4, || {
             let counted = Arc::new(());
             let mut ends = Mesh::<Arc<()>, 2>::ends(2).into_iter();
             let mut receiver = ends.next().unwrap();

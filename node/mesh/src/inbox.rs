@@ -43,7 +43,11 @@ impl Inbox {
             word.fetch_or(bit, Ordering::Relaxed);
             fence(Ordering::SeqCst);
         }
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)
+        self.asleep.load(Ordering::Relaxed)
+            && self
+                .asleep
+                .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Takes the bits of all who told since the last call. The lanes are to be looked at
