@@ -15,7 +15,12 @@
 mod core_map;
 mod identity;
 mod slot;
+mod topology;
 
 pub use core_map::{CORES_MAX, CoreMap, CoreMapError, NOT_OWNED};
 pub use identity::{Core, Epoch, NODE_NAME_BYTES_MAX, NodeIndex, NodeName, NodeNameError};
 pub use slot::{SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
+pub use topology::{
+    ADDRESS_BYTES_MAX, Address, AddressError, NODES_MAX, Node, OWNERS_MAX, SlotChange, SlotRange,
+    Topology, TopologyDiff, TopologyError,
+};

@@ -1,0 +1,94 @@
+//! The golden vectors, which were computed by other means, against this crate.
+
+use corelane_ring::{CoreMap, SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Slots {
+    keys: Vec<KeyVector>,
+}
+
+#[derive(Deserialize)]
+struct KeyVector {
+    key_hex: Option<String>,
+    key_repeated: Option<Repeated>,
+    text: Option<String>,
+    crc16: u16,
+    slot: u16,
+}
+
+#[derive(Deserialize)]
+struct Repeated {
+    byte: u8,
+    times: usize,
+}
+
+impl KeyVector {
+    fn key(&self) -> Vec<u8> {
+        match (&self.key_hex, &self.key_repeated) {
+            (Some(hex), None) => (0..hex.len() / 2)
+                .map(|index| u8::from_str_radix(&hex[index * 2..index * 2 + 2], 16).unwrap())
+                .collect(),
+            (None, Some(repeated)) => vec![repeated.byte; repeated.times],
+            _ => panic!("a vector has one form of key"),
+        }
+    }
+}
+
+#[test]
+fn keys_have_the_slots_that_the_vectors_say() {
+    let vectors: Slots = serde_json::from_str(include_str!("../vectors/slots.json")).unwrap();
+    assert!(vectors.keys.len() >= 30);
+    for vector in vectors.keys {
+        let key = vector.key();
+        if let Some(text) = &vector.text {
+            assert_eq!(text.as_bytes(), key);
+        }
+        assert_eq!(crc16(hash_tag(&key)), vector.crc16, "{:?}", vector.text);
+        assert_eq!(slot_of(&key).number(), vector.slot, "{:?}", vector.text);
+    }
+}
+
+#[test]
+fn slots_that_redis_documents() {
+    assert_eq!(crc16(b"123456789"), 0x31C3);
+    assert_eq!(slot_of(b"foo").number(), 12_182);
+    assert_eq!(slot_of(b"{user1000}.following"), slot_of(b"{user1000}.followers"));
+    assert_eq!(hash_tag(b"foo{}{bar}"), b"foo{}{bar}");
+    assert_eq!(hash_tag(b"foo{{bar}}zap"), b"{bar");
+    assert_eq!(hash_tag(b"foo{bar}{zap}"), b"bar");
+}
+
+#[derive(Deserialize)]
+struct Cores {
+    maps: Vec<MapVector>,
+}
+
+#[derive(Deserialize)]
+struct MapVector {
+    cores: u16,
+    owned: Vec<Vec<(u16, u16)>>,
+    ranges: Vec<(u16, u16)>,
+}
+
+fn slot_set(ranges: &[(u16, u16)]) -> SlotSet {
+    ranges.iter().flat_map(|(first, last)| *first..=*last).map(|n| Slot::new(n).unwrap()).collect()
+}
+
+#[test]
+fn cores_have_the_ranges_that_the_vectors_say() {
+    let vectors: Cores = serde_json::from_str(include_str!("../vectors/cores.json")).unwrap();
+    for vector in vectors.maps {
+        let (first, later) = vector.owned.split_first().unwrap();
+        let mut map = CoreMap::by_rank(vector.cores, &slot_set(first)).unwrap();
+        for owned in later {
+            map = map.reassign(&slot_set(owned));
+        }
+        assert_eq!(map.ranges().collect::<Vec<_>>(), vector.ranges);
+        let again = CoreMap::from_ranges(vector.cores, vector.ranges).unwrap();
+        assert!(again == map);
+        if *first == [(0, SLOTS as u16 - 1)] && later.is_empty() {
+            assert!(CoreMap::even(vector.cores).unwrap() == map);
+        }
+    }
+}
