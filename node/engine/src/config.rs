@@ -53,6 +53,8 @@ pub struct EngineConfig {
     pub drain_ms_max: u64,
     /// Reply bytes of one connection at which its requests wait.
     pub output_bytes_max: usize,
+    /// Reply bytes of all connections of this core at which those that have any wait.
+    pub output_bytes_total_max: usize,
     /// Seed of the engine's own randomness (expiry jitter).
     pub seed: u64,
     /// The clock when the engine starts.

@@ -13,11 +13,8 @@ use crate::batch::GetBatch;
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
-use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_TOTAL_MAX, UNAUTHORIZED_BYTES_MAX};
+use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
 use crate::timers::{Timer, Timers};
-
-/// Output cap of a connection while the core's total is used up.
-const OUTPUT_BYTES_SCARCE: usize = 16 << 10;
 
 /// Everything of a core but its connections.
 pub(crate) struct Dispatcher {
@@ -69,7 +66,7 @@ impl Dispatcher {
 
     /// The length of a connection's output at which its next request waits.
     pub(crate) fn output_room(&self, connection: &Connection) -> usize {
-        let cap = if self.sending_bytes < OUTPUT_BYTES_TOTAL_MAX {
+        let cap = if self.sending_bytes < self.executor.config.output_bytes_total_max {
             self.executor.config.output_bytes_max
         } else {
             OUTPUT_BYTES_SCARCE

@@ -3,7 +3,8 @@
 //! Bytes that one core may hold for its connections, beyond its shard:
 //!
 //! ```text
-//!   total output cap            OUTPUT_BYTES_TOTAL_MAX (+ one reply and one batch beyond it)
+//!   output                      output_bytes_total_max (configured)
+//!                               + connections × (OUTPUT_BYTES_SCARCE + one reply)
 //! + unread input                connections that hold half a frame × (frame limit)
 //! + forwarded requests          connections × (FORWARD_BYTES_MAX + one frame)
 //! + mail under way              cores × MAIL_CREDITS × 2 × (MAIL_REPLY_BYTES_MAX + one reply)
@@ -14,11 +15,8 @@
 /// GETs that are looked up together, so that their cache misses overlap.
 pub const GET_BATCH: usize = 32;
 
-/// Reply bytes of one connection, waiting or being sent, at which its requests wait.
-pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
-
-/// Reply bytes of all connections of a core at which those that have any wait.
-pub const OUTPUT_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// Reply bytes at which the requests of a connection wait while the core's total is used up.
+pub const OUTPUT_BYTES_SCARCE: usize = 16 << 10;
 
 /// Bytes of requests of one connection waiting to be forwarded, at which its requests wait.
 pub const FORWARD_BYTES_MAX: usize = 256 << 10;
