@@ -1,0 +1,21 @@
+//! The load generator of Corelane, as a library that its binary and the benchmarks share.
+//!
+//! ```text
+//! cli ─► run ─► embed (a node in this process) ─┐
+//!                                               ├─► generator ─► outcome ─► report
+//! workload ─ keys, values ─► codec ─ requests ──┘      ▲
+//!                                        measure: CPU time by thread, latencies
+//! ```
+//!
+//! [`workload`] says what is asked and which value every key has, [`codec`] how a protocol
+//! writes it, [`generator`] sends it and checks every reply, [`measure`] counts what it cost.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod workload;
+pub mod codec;
+pub mod generator;
+pub mod measure;
+pub mod progress;
+pub mod report;
+pub mod cli;

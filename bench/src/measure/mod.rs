@@ -1,0 +1,4 @@
+//! What a run cost, and how runs are compared.
+
+pub mod cpu;
+pub mod paired;
