@@ -1,0 +1,451 @@
+//! The requests of one connection that are under way, and who waits for them: a slab whose
+//! places are the low bits of the request ids. No I/O, no clock.
+//!
+//! A place passes through these states:
+//!
+//! ```text
+//! vacant ─ insert ─► waiting ─ last reply, or connection lost ──► finished ─ collect, forget ─► vacant
+//!                       ├─ deadline ─► timed out ─ last reply ──────┘
+//!                       │                  └─ collect, forget ─┐
+//!                       └─ forget (the future was dropped) ────┴─► forgotten ─ last reply ─► vacant
+//! ```
+//!
+//! A place, and with it the id, is free for another request only after the last reply has
+//! arrived (or the connection is gone): a reply can never reach a caller who asked for
+//! something else, whatever was dropped meanwhile.
+
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use corelane_protocol::limits::NOTICE_ID;
+use corelane_protocol::{MonotonicUs, RequestId};
+
+use crate::clock::LocalTime;
+use crate::error::{Disconnect, Error, Executed, ProtocolError};
+use crate::limits::{PLACE_BITS, PLACES_MAX};
+use crate::reply::OwnedReply;
+
+/// The id of requests that nobody answers. No place has it.
+pub(crate) const UNANSWERED_ID: RequestId = RequestId(PLACES_MAX);
+const _: () = assert!(NOTICE_ID & PLACE_MASK > PLACES_MAX);
+
+const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
+/// Ends the list of vacant places.
+const NONE: u32 = u32::MAX;
+
+/// Which replies a request can have. A failure fits every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Done,
+    Value,
+    Number,
+    Remaining,
+    Pong,
+    /// A pong that nobody waits for: the connection's own measurement of the clock.
+    Probe,
+    /// One value a key, then an end.
+    Values {
+        keys: u16,
+    },
+    /// One text a core, for however many, then an end.
+    Stats,
+}
+
+impl Expected {
+    /// Whether this is the kind of reply (of a part, for a series) that was asked for.
+    fn fits(self, reply: &OwnedReply) -> bool {
+        match reply {
+            OwnedReply::Busy { .. } | OwnedReply::Failed { .. } => true,
+            OwnedReply::Done { .. } => self == Expected::Done,
+            OwnedReply::Value(_) => matches!(self, Expected::Value | Expected::Values { .. }),
+            OwnedReply::Number { .. } => self == Expected::Number,
+            OwnedReply::Remaining(_) => self == Expected::Remaining,
+            OwnedReply::Stats { .. } => self == Expected::Stats,
+            OwnedReply::Pong { .. } => matches!(self, Expected::Pong | Expected::Probe),
+            OwnedReply::Welcome | OwnedReply::End => false,
+        }
+    }
+
+    fn is_series(self) -> bool {
+        matches!(self, Expected::Values { .. } | Expected::Stats)
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// With one reply, or none.
+    One(Result<OwnedReply, Error>),
+    /// With these parts, by index, and an end that says why others are missing.
+    Series { parts: Vec<Option<OwnedReply>>, end: Result<(), Error> },
+}
+
+impl Outcome {
+    fn lost(expected: Expected, parts: Vec<Option<OwnedReply>>, error: Error) -> Outcome {
+        if expected.is_series() {
+            Outcome::Series { parts, end: Err(error) }
+        } else {
+            Outcome::One(Err(error))
+        }
+    }
+}
+
+/// What a reply did to its request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// More parts are to come.
+    Part,
+    /// The request is no longer owed anything.
+    Finished,
+    /// So is the connection's own measurement: asked then, answered with this clock (or not).
+    Probed { asked: LocalTime, clock: Option<MonotonicUs> },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    entries: Vec<Entry>,
+    first_vacant: u32,
+    /// Distinguishes requests that had the same place one after the other, so that a reply
+    /// that comes twice is noticed.
+    generation: u8,
+    /// Requests that are owed a reply.
+    owed: u32,
+    /// Places that are not vacant.
+    taken: u32,
+    /// Not later than the moment at which any entry is due.
+    earliest_due: LocalTime,
+    /// How long after its deadline a reply may still come.
+    overdue: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u8,
+    expected: Expected,
+    asked: LocalTime,
+    /// While somebody waits, the deadline. After that, when the connection counts as broken.
+    due: LocalTime,
+    /// Where the request ends in the stream of bytes to the node.
+    end: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Vacant { next: u32 },
+    Waiting { waker: Option<Waker>, parts: Vec<Option<OwnedReply>> },
+    TimedOut { parts: Vec<Option<OwnedReply>> },
+    Forgotten,
+    Finished(Outcome),
+}
+
+impl Pending {
+    /// `overdue` is how long after its deadline a reply may come before the connection
+    /// counts as broken.
+    pub(crate) fn new(overdue: Duration) -> Pending {
+        Pending {
+            entries: Vec::new(),
+            first_vacant: NONE,
+            generation: 0,
+            owed: 0,
+            taken: 0,
+            earliest_due: LocalTime::NEVER,
+            overdue,
+        }
+    }
+
+    /// How many requests are owed a reply.
+    pub(crate) fn owed(&self) -> u32 {
+        self.owed
+    }
+
+    /// The id that [`Pending::insert`] will give next; none while every place is taken.
+    pub(crate) fn next_id(&self) -> Option<RequestId> {
+        let place = match self.first_vacant {
+            NONE if self.entries.len() as u32 >= PLACES_MAX => return None,
+            NONE => self.entries.len() as u32,
+            vacant => vacant,
+        };
+        Some(RequestId(place | u32::from(self.generation) << PLACE_BITS))
+    }
+
+    /// Takes a request in that ends at `end` in the stream of bytes.
+    ///
+    /// # Panics
+    /// Where [`Pending::next_id`] has none.
+    pub(crate) fn insert(
+        &mut self,
+        expected: Expected,
+        asked: LocalTime,
+        deadline: LocalTime,
+        end: u64,
+    ) -> RequestId {
+        let id = self.next_id().expect("the caller asked for the id first");
+        let state = match expected {
+            Expected::Probe => State::Forgotten,
+            Expected::Values { keys } => {
+                let mut parts = Vec::new();
+                parts.resize_with(usize::from(keys), || None);
+                State::Waiting { waker: None, parts }
+            }
+            _ => State::Waiting { waker: None, parts: Vec::new() },
+        };
+        let due = match state {
+            State::Forgotten => deadline.plus(self.overdue),
+            _ => deadline,
+        };
+        let entry = Entry { generation: self.generation, expected, asked, due, end, state };
+        match self.entries.get_mut(place_of(id)) {
+            Some(vacant) => {
+                let State::Vacant { next } = vacant.state else {
+                    unreachable!("the list of vacant places holds place {}", place_of(id))
+                };
+                self.first_vacant = next;
+                *vacant = entry;
+            }
+            None => self.entries.push(entry),
+        }
+        self.generation = self.generation.wrapping_add(1);
+        self.owed += 1;
+        self.taken += 1;
+        self.earliest_due = self.earliest_due.min(due);
+        id
+    }
+
+    /// Takes a reply in. Whoever waits for it is appended to `wakes` when it was the last.
+    ///
+    /// # Errors
+    /// The reply fits no request; the connection cannot be trusted any more.
+    pub(crate) fn answer(
+        &mut self,
+        id: RequestId,
+        part: Option<u16>,
+        reply: OwnedReply,
+        wakes: &mut Vec<Waker>,
+    ) -> Result<Step, ProtocolError> {
+        let unknown = ProtocolError::UnknownId { id: id.0 };
+        let entry = self
+            .entries
+            .get_mut(place_of(id))
+            .filter(|entry| entry.generation == generation_of(id))
+            .ok_or(unknown)?;
+        let expected = entry.expected;
+        let parts = match &mut entry.state {
+            State::Vacant { .. } | State::Finished(_) => return Err(unknown),
+            State::Waiting { parts, .. } | State::TimedOut { parts } => Some(parts),
+            State::Forgotten => None,
+        };
+
+        if let Some(part) = part {
+            if !expected.is_series() {
+                return Err(ProtocolError::WrongParts { id: id.0 });
+            }
+            if !expected.fits(&reply) {
+                return Err(ProtocolError::WrongKind { id: id.0 });
+            }
+            if let Some(parts) = parts {
+                put_part(parts, expected, part, reply)
+                    .map_err(|WrongPart| ProtocolError::WrongParts { id: id.0 })?;
+            }
+            return Ok(Step::Part);
+        }
+
+        let step = match (expected, &reply) {
+            (Expected::Probe, OwnedReply::Pong { clock }) => {
+                Step::Probed { asked: entry.asked, clock: Some(*clock) }
+            }
+            (Expected::Probe, _) => Step::Probed { asked: entry.asked, clock: None },
+            _ => Step::Finished,
+        };
+        let outcome = match (expected.is_series(), reply) {
+            (true, OwnedReply::End) => {
+                let incomplete = |parts: &Vec<_>| parts.iter().any(Option::is_none);
+                if parts.as_deref().is_some_and(incomplete) {
+                    return Err(ProtocolError::WrongParts { id: id.0 });
+                }
+                let parts = parts.map(std::mem::take).unwrap_or_default();
+                Outcome::Series { parts, end: Ok(()) }
+            }
+            (true, reply @ (OwnedReply::Busy { .. } | OwnedReply::Failed { .. })) => {
+                let parts = parts.map(std::mem::take).unwrap_or_default();
+                Outcome::Series { parts, end: Err(reply.into_error()) }
+            }
+            (false, reply) if expected.fits(&reply) => Outcome::One(Ok(reply)),
+            _ => return Err(ProtocolError::WrongKind { id: id.0 }),
+        };
+        self.finish(place_of(id), outcome, wakes);
+        Ok(step)
+    }
+
+    /// Ends what is due: a request whose time is over is handed back as timed out, its waiter
+    /// appended to `wakes`.
+    ///
+    /// # Errors
+    /// A reply is overdue: the connection counts as broken.
+    pub(crate) fn expire(
+        &mut self,
+        now: LocalTime,
+        wakes: &mut Vec<Waker>,
+    ) -> Result<(), Disconnect> {
+        if now < self.earliest_due {
+            return Ok(());
+        }
+        let mut earliest = LocalTime::NEVER;
+        for entry in &mut self.entries {
+            match &mut entry.state {
+                State::Vacant { .. } | State::Finished(_) => continue,
+                State::Waiting { waker, parts } if entry.due <= now => {
+                    wakes.extend(waker.take());
+                    entry.state = State::TimedOut { parts: std::mem::take(parts) };
+                    entry.due = entry.due.plus(self.overdue);
+                }
+                State::TimedOut { .. } | State::Forgotten if entry.due <= now => {
+                    return Err(Disconnect::Silent);
+                }
+                State::Waiting { .. } | State::TimedOut { .. } | State::Forgotten => {}
+            }
+            earliest = earliest.min(entry.due);
+        }
+        self.earliest_due = earliest;
+        Ok(())
+    }
+
+    /// When [`Pending::expire`] may have something to do; not later than that.
+    pub(crate) fn earliest_due(&self) -> LocalTime {
+        self.earliest_due
+    }
+
+    /// Ends every request, since the connection is gone: those that had been handed to the
+    /// kernel whole, up to `written` in the stream of bytes, may have been executed.
+    pub(crate) fn lose_all(&mut self, written: u64, reason: &Disconnect, wakes: &mut Vec<Waker>) {
+        for place in 0..self.entries.len() {
+            let entry = &mut self.entries[place];
+            let outcome = match &mut entry.state {
+                State::Vacant { .. } | State::Finished(_) => continue,
+                State::Forgotten => Outcome::One(Ok(OwnedReply::End)),
+                State::Waiting { parts, .. } => {
+                    let executed =
+                        if entry.end <= written { Executed::Maybe } else { Executed::No };
+                    let error = Error::Disconnected { reason: reason.clone(), executed };
+                    Outcome::lost(entry.expected, std::mem::take(parts), error)
+                }
+                State::TimedOut { parts } => {
+                    let error = Error::Timeout { executed: Executed::Maybe };
+                    Outcome::lost(entry.expected, std::mem::take(parts), error)
+                }
+            };
+            self.finish(place, outcome, wakes);
+        }
+        self.earliest_due = LocalTime::NEVER;
+    }
+
+    /// How a request ended, if it has; its waiter is remembered otherwise. To be called once
+    /// after it is ready no more.
+    pub(crate) fn collect(&mut self, id: RequestId, waiter: &Waker) -> Poll<Outcome> {
+        let entry = &mut self.entries[place_of(id)];
+        assert_eq!(entry.generation, generation_of(id), "the request was collected before");
+        match &mut entry.state {
+            State::Vacant { .. } | State::Forgotten => {
+                unreachable!("nobody waits for request {id:?}")
+            }
+            State::Waiting { waker, .. } => {
+                match waker {
+                    Some(known) => known.clone_from(waiter),
+                    None => *waker = Some(waiter.clone()),
+                }
+                Poll::Pending
+            }
+            State::TimedOut { parts } => {
+                let error = Error::Timeout { executed: Executed::Maybe };
+                let outcome = Outcome::lost(entry.expected, std::mem::take(parts), error);
+                entry.state = State::Forgotten;
+                Poll::Ready(outcome)
+            }
+            State::Finished(_) => {
+                let State::Finished(outcome) = self.vacate(place_of(id)) else {
+                    unreachable!("its state was looked at")
+                };
+                Poll::Ready(outcome)
+            }
+        }
+    }
+
+    /// Nobody waits for this request any more.
+    pub(crate) fn forget(&mut self, id: RequestId) {
+        let entry = &mut self.entries[place_of(id)];
+        assert_eq!(entry.generation, generation_of(id), "the request was collected before");
+        match entry.state {
+            State::Vacant { .. } | State::Forgotten => {
+                unreachable!("nobody waits for request {id:?}")
+            }
+            State::Waiting { .. } => {
+                entry.due = entry.due.plus(self.overdue);
+                entry.state = State::Forgotten;
+            }
+            State::TimedOut { .. } => entry.state = State::Forgotten,
+            State::Finished(_) => {
+                self.vacate(place_of(id));
+            }
+        }
+    }
+
+    /// Gives the slab's memory back if it is empty.
+    pub(crate) fn release(&mut self) {
+        if self.taken == 0 {
+            self.entries = Vec::new();
+            self.first_vacant = NONE;
+        }
+    }
+
+    /// The last reply to this request is there, or will never come.
+    fn finish(&mut self, place: usize, outcome: Outcome, wakes: &mut Vec<Waker>) {
+        self.owed -= 1;
+        match std::mem::replace(&mut self.entries[place].state, State::Finished(outcome)) {
+            State::Waiting { waker, .. } => wakes.extend(waker),
+            State::TimedOut { .. } => {}
+            State::Forgotten => {
+                self.vacate(place);
+            }
+            State::Vacant { .. } | State::Finished(_) => {
+                unreachable!("place {place} was owed nothing")
+            }
+        }
+    }
+
+    fn vacate(&mut self, place: usize) -> State {
+        self.taken -= 1;
+        let vacant = State::Vacant { next: self.first_vacant };
+        self.first_vacant = place as u32;
+        std::mem::replace(&mut self.entries[place].state, vacant)
+    }
+}
+
+struct WrongPart;
+
+fn put_part(
+    parts: &mut Vec<Option<OwnedReply>>,
+    expected: Expected,
+    part: u16,
+    reply: OwnedReply,
+) -> Result<(), WrongPart> {
+    let index = usize::from(part);
+    if expected == Expected::Stats && index >= parts.len() {
+        parts.resize_with(index + 1, || None);
+    }
+    match parts.get_mut(index) {
+        Some(empty @ None) => {
+            *empty = Some(reply);
+            Ok(())
+        }
+        Some(Some(_)) | None => Err(WrongPart),
+    }
+}
+
+fn place_of(id: RequestId) -> usize {
+    (id.0 & PLACE_MASK) as usize
+}
+
+fn generation_of(id: RequestId) -> u8 {
+    (id.0 >> PLACE_BITS) as u8
+}
