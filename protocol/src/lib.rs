@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod limits;
 pub mod model;
 pub mod wire;

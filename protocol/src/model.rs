@@ -558,8 +558,27 @@ pub struct Welcome<'a> {
     /// The node's name.
     pub node_name: &'a [u8],
     /// Which core owns which slots: ranges in slot order, each the first slot and the core
-    /// (both 16-bit little-endian); a range ends where the next begins.
+    /// (both 16-bit little-endian); a range ends where the next begins. Core 0xFFFF stands
+    /// for slots that the node does not own.
     pub core_ranges: &'a [u8],
+}
+
+impl<'a> Welcome<'a> {
+    /// [`Welcome::core_ranges`] as pairs of first slot and core.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u16, u16)> + 'a {
+        let (ranges, _) = self.core_ranges.as_chunks::<4>();
+        ranges
+            .iter()
+            .map(|&[s0, s1, c0, c1]| (u16::from_le_bytes([s0, s1]), u16::from_le_bytes([c0, c1])))
+    }
+
+    /// Appends ranges in the form of [`Welcome::core_ranges`].
+    pub fn encode_ranges(ranges: impl IntoIterator<Item = (u16, u16)>, out: &mut Vec<u8>) {
+        for (first_slot, core) in ranges {
+            out.extend_from_slice(&first_slot.to_le_bytes());
+            out.extend_from_slice(&core.to_le_bytes());
+        }
+    }
 }
 
 /// What a node answers.
@@ -621,4 +640,61 @@ pub struct ReplyHead {
     /// This reply is one of several to the same request: the part with this index.
     /// The last of them is [`Reply::End`].
     pub part: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_number_and_no_other() {
+        let mut known = Vec::new();
+        for byte in 0..=u8::MAX {
+            match Status::try_from(byte) {
+                Ok(status) => {
+                    assert_eq!(status as u8, byte);
+                    known.push(status);
+                }
+                Err(error) => assert_eq!(error, UnknownStatus(byte)),
+            }
+        }
+        assert_eq!(known, Status::ALL);
+    }
+
+    #[test]
+    fn key_lists_are_checked_when_they_are_made() {
+        let mut buffer = Vec::new();
+        let keys = [b"a".as_slice(), b"", b"key"];
+        let list = Keys::encode(keys, &mut buffer).unwrap();
+        assert_eq!(list.count(), 3);
+        assert!(list.iter().eq(keys));
+
+        assert_eq!(Keys::parse(&[]), Err(KeysError::Count));
+        assert_eq!(Keys::parse(&[1]), Err(KeysError::Truncated));
+        assert_eq!(Keys::parse(&[2, 0, b'a']), Err(KeysError::Truncated));
+        assert_eq!(Keys::parse(&[0; 2 * 1_024]).map(|keys| keys.count()), Ok(1_024));
+        assert_eq!(Keys::parse(&[0; 2 * 1_025]), Err(KeysError::Count));
+        let long = vec![0; crate::limits::KEY_BYTES_MAX + 1];
+        assert_eq!(Keys::encode([&long[..]], &mut buffer), Err(KeysError::KeyTooLong));
+        let many = std::iter::repeat_n(&long[1..], 64);
+        assert_eq!(Keys::encode(many, &mut buffer), Err(KeysError::TooLong));
+    }
+
+    #[test]
+    fn core_ranges_are_pairs() {
+        let mut bytes = Vec::new();
+        let ranges = [(0, 1), (100, 0xFFFF), (16_383, 0)];
+        Welcome::encode_ranges(ranges, &mut bytes);
+        let welcome = Welcome {
+            version: 1,
+            core: 0,
+            cores: 2,
+            key_bytes_max: 1,
+            value_bytes_max: 1,
+            clock: MonotonicUs(0),
+            node_name: b"n",
+            core_ranges: &bytes,
+        };
+        assert!(welcome.ranges().eq(ranges));
+    }
 }

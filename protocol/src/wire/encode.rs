@@ -34,7 +34,7 @@ pub fn encode_request(
     }
     // Small value sections of fixed form live here while the frame is put together.
     let mut fixed = [0u8; 12];
-    let mut body = body_of(request, &mut fixed)?;
+    let mut body = body_of(request, head.deadline, &mut fixed)?;
     if head.answer == Answer::Never {
         if !body.opcode.is_write() {
             return Err(EncodeError::NoReplyToRead);
@@ -43,9 +43,6 @@ pub fn encode_request(
     }
     if head.want_version == WantVersion::Yes {
         body.flags |= flag::WANT_VERSION;
-    }
-    if let Some(deadline) = head.deadline {
-        body.options.push(tag::DEADLINE, &deadline.0.to_le_bytes());
     }
     if let Some(part) = head.part {
         body.options.push(tag::PART, &part.to_le_bytes());
@@ -78,11 +75,20 @@ pub fn encode_request(
     Ok(())
 }
 
-fn body_of<'a>(request: &Request<'a>, fixed: &'a mut [u8; 12]) -> Result<Body<'a>, EncodeError> {
+/// Options are written in ascending order of their tags, so that a request has one encoding.
+fn body_of<'a>(
+    request: &Request<'a>,
+    deadline: Option<MonotonicUs>,
+    fixed: &'a mut [u8; 12],
+) -> Result<Body<'a>, EncodeError> {
+    let mut options = OptionsBuffer::new();
+    if let Some(deadline) = deadline {
+        options.push(tag::DEADLINE, &deadline.0.to_le_bytes());
+    }
     let plain = |opcode: Opcode, key: &'a [u8], value: &'a [u8]| Body {
         opcode,
         flags: 0,
-        options: OptionsBuffer::new(),
+        options,
         key,
         value: [value, &[]],
     };
@@ -96,10 +102,10 @@ fn body_of<'a>(request: &Request<'a>, fixed: &'a mut [u8; 12]) -> Result<Body<'a
         }
         Request::Set(Set { key, value, user_flags, ttl, condition }) => {
             let mut body = plain(Opcode::Set, key, value);
+            push_ttl(&mut body, ttl)?;
             if user_flags != 0 {
                 body.options.push(tag::USER_FLAGS, &user_flags.to_le_bytes());
             }
-            push_ttl(&mut body, ttl)?;
             match condition {
                 SetCondition::Always => {}
                 SetCondition::Absent => body.options.push_condition(Condition::Absent),
@@ -153,10 +159,10 @@ fn body_of<'a>(request: &Request<'a>, fixed: &'a mut [u8; 12]) -> Result<Body<'a
                 Arithmetic::Unsigned64 => 1,
             };
             let mut body = plain(Opcode::Count, key, &fixed[..10]);
+            push_ttl(&mut body, ttl)?;
             if let Some(initial) = initial {
                 body.options.push(tag::INITIAL, &initial.to_le_bytes());
             }
-            push_ttl(&mut body, ttl)?;
             body
         }
         Request::Flush { delay_ms } => {

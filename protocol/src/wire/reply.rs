@@ -98,9 +98,12 @@ pub fn write_value_head(
     out: &mut Vec<u8>,
 ) {
     assert!(value_bytes <= VALUE_BYTES_MAX, "no value is that long");
-    let mut options = version_option(version);
+    let mut options = OptionsBuffer::new();
     if user_flags != 0 {
         options.push(tag::USER_FLAGS, &user_flags.to_le_bytes());
+    }
+    if let Some(version) = version {
+        options.push(tag::VERSION, &version.0.to_le_bytes());
     }
     out.reserve(HEADER_BYTES + usize::from(options.len()) + value_bytes);
     put_head(head, Status::Ok, ReplyKind::Value, &options, value_bytes, out);
@@ -318,6 +321,9 @@ fn welcome_of(payload: &[u8]) -> Result<Welcome<'_>, ReplyError> {
     let u16_at = |at: usize| u16::from_le_bytes([fixed[at], fixed[at + 1]]);
     let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *fixed;
     let name_bytes = usize::from(u16_at(12));
+    if name_bytes > NODE_NAME_BYTES_MAX {
+        return Err(ReplyError::Payload);
+    }
     let ranges_bytes = usize::from(u16_at(14)) * CORE_RANGE_BYTES;
     let (node_name, rest) = rest.split_at_checked(name_bytes).ok_or(ReplyError::Payload)?;
     let (core_ranges, _) = rest.split_at_checked(ranges_bytes).ok_or(ReplyError::Payload)?;
