@@ -1,6 +1,14 @@
 //! The Corelane node as a library: what the binary `corelane` runs, and what the load
 //! generator embeds.
+//!
+//! ```text
+//! config ─► node ─► one data_core a core ─► event_loop: driver ─ engine ─ lanes
+//!                └► control: health, metrics, signals
+//! ```
+
+#![deny(unsafe_code)]
 
 pub mod config;
 pub mod control;
 pub mod driver;
+pub mod system;

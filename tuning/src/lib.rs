@@ -57,6 +57,8 @@ pub enum IoUringTrial {
     Refused {
         /// Why, as the ring's own diagnosis has it.
         reason: String,
+        /// What to type or to change.
+        remedy: String,
     },
 }
 

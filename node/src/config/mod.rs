@@ -101,7 +101,7 @@ impl Config {
             cores: Cores::Auto,
             pin: Pin::On,
             io: Io::Auto,
-            memory: host.memory_bytes.map_or(MEMORY_UNKNOWN, |bytes| bytes / 4 * 3),
+            memory: host.memory_bytes.map_or(MEMORY_UNKNOWN, three_quarters),
             policy: Policy::Evict { order: EvictionOrder::S3, scope: EvictionScope::AllKeys },
             hash: TableHash::Rapid,
             value_bytes_max: 1 << 20,
@@ -197,6 +197,11 @@ impl Config {
         }
         warnings
     }
+}
+
+/// 75 %, in whole mebibytes so that it prints well.
+fn three_quarters(bytes: u64) -> u64 {
+    (bytes / 4 * 3) >> 20 << 20
 }
 
 /// Why there is no configuration. The message says what to change.

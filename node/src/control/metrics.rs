@@ -68,11 +68,8 @@ impl Metrics {
 
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let about = &self.shared.about;
-        let labels = [
-            ("version", about.version),
-            ("node", about.node_name.as_str()),
-            ("io", about.io.as_str()),
-        ];
+        let labels =
+            [("version", about.version), ("node", about.node_name.as_str()), ("io", about.io)];
         let help = "What this node is; always 1.";
         let mut family =
             encoder.encode_descriptor("corelane_info", help, None, MetricType::Gauge)?;

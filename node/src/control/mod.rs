@@ -16,7 +16,7 @@ use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ pub struct About {
     /// The node's name.
     pub node_name: String,
     /// The kernel interface in use: `uring` or `epoll`.
-    pub io: String,
+    pub io: &'static str,
     /// What the process was given, in bytes.
     pub memory: u64,
 }
@@ -194,11 +194,26 @@ struct Shared {
     auth_token: Option<Token>,
     about: About,
     started: Instant,
+    /// Whether a second signal came.
+    forced: AtomicBool,
+}
+
+/// How the node's end was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Not by a second signal: whoever was still connected was waited for.
+    Drained,
+    /// By a second signal.
+    Forced,
 }
 
 impl Shared {
     fn phase(&self) -> Phase {
         self.node.get().map_or(Phase::Starting, |node| node.phase())
+    }
+
+    fn ending(&self) -> Ending {
+        if self.forced.load(Ordering::Acquire) { Ending::Forced } else { Ending::Drained }
     }
 }
 
@@ -220,6 +235,7 @@ impl Control {
             auth_token: config.auth_token,
             about: config.about,
             started: Instant::now(),
+            forced: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
         let mut work = Work {
@@ -240,10 +256,11 @@ impl Control {
         let _ = self.shared.node.set(node);
     }
 
-    /// Ends the thread and waits for it.
-    pub fn stop(self) {
+    /// Ends the thread, waits for it, and tells how the node's end was asked for.
+    pub fn stop(self) -> Ending {
         let _ = self.stop.send(true);
         let _ = self.thread.join();
+        self.shared.ending()
     }
 }
 

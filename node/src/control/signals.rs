@@ -1,10 +1,16 @@
 //! Signals: the first drains, the second ends the node at once.
 
 use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Shared, Signals};
+use super::{Ending, Shared, Signals};
+
+/// How long the cores may take to end after the second signal. Then the process ends with
+/// them: a wedged core must not make `kill -9` necessary.
+const FORCED_END_MAX: Duration = Duration::from_secs(1);
 
 /// Handles signals until the thread ends.
 pub(super) async fn handle(signals: &mut Signals, shared: &Shared) -> io::Result<()> {
@@ -19,6 +25,11 @@ pub(super) async fn handle(signals: &mut Signals, shared: &Shared) -> io::Result
                     _ = interrupt.recv() => "SIGINT",
                 };
                 signalled(shared, name);
+                if shared.ending() == Ending::Forced {
+                    tokio::time::sleep(FORCED_END_MAX).await;
+                    tracing::error!("the cores do not end: ending without them");
+                    std::process::exit(1);
+                }
             }
         }
         Signals::Channel(receiver) => {
@@ -45,6 +56,7 @@ fn signalled(shared: &Shared, name: &str) {
         }
         Draining | Stopped => {
             tracing::warn!("{name} while draining: ending at once");
+            shared.forced.store(true, Ordering::Release);
             node.stop_now();
         }
     }

@@ -52,7 +52,7 @@ impl Fixture {
             about: About {
                 version: "1.2.3",
                 node_name: "cache-7".to_owned(),
-                io: "epoll".to_owned(),
+                io: "epoll",
                 memory: 1 << 30,
             },
             signals: Signals::Channel(received),
@@ -212,7 +212,15 @@ fn the_first_signal_drains_and_the_second_ends() {
     assert_eq!(fixture.calls.recv(), Ok("drain"));
     fixture.signals.send(()).unwrap();
     assert_eq!(fixture.calls.recv(), Ok("stop_now"));
-    fixture.control.stop();
+    assert_eq!(fixture.control.stop(), Ending::Forced);
+}
+
+#[test]
+fn one_signal_is_not_forced() {
+    let fixture = Fixture::ready(None);
+    fixture.signals.send(()).unwrap();
+    assert_eq!(fixture.calls.recv(), Ok("drain"));
+    assert_eq!(fixture.control.stop(), Ending::Drained);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Whether a ring can be made: the sysctl first, since it names its own remedy, then a trial,
-//! which also finds seccomp filters and memory limits.
+//! Whether a ring can be made. A trial decides; where it fails, the sysctl is named first,
+//! and for the rest (seccomp filters, memory limits) the trial brings its own diagnosis.
 
 use crate::{Check, Finding, Interface, IoUringTrial, Plan, Probe};
 
@@ -32,11 +32,9 @@ fn run(probe: &dyn Probe, plan: &Plan) -> Finding {
              CAP_SYS_ADMIN",
             enable,
         ),
-        (_, IoUringTrial::Refused { reason }) => Finding::fail(
-            reason,
-            "in a container allow io_uring_setup, io_uring_enter and io_uring_register in its \
-             seccomp profile (docker: --security-opt seccomp=PROFILE.json); or run with --io epoll",
-        ),
+        (_, IoUringTrial::Refused { reason, remedy }) => {
+            Finding::fail(reason, format!("{remedy}; or run with --io epoll"))
+        }
     }
 }
 
@@ -57,7 +55,10 @@ mod tests {
     }
 
     fn refused() -> IoUringTrial {
-        IoUringTrial::Refused { reason: "io_uring_setup: operation not permitted".to_owned() }
+        IoUringTrial::Refused {
+            reason: "operation not permitted".to_owned(),
+            remedy: "allow it in the seccomp profile".to_owned(),
+        }
     }
 
     #[test]
