@@ -5,9 +5,10 @@
 //! - A connection is known by the [`ConnectionId`] that the engine gave it. Its index names
 //!   a slot in the driver too; the slot is free again after [`Event::Closed`] or
 //!   [`Event::Detached`], which comes exactly once, when no operation is in flight any more.
-//! - Received bytes arrive in pieces owned by the driver. Whoever handles
-//!   [`Event::Received`] reads them with [`Driver::bytes`] and gives the piece back with
-//!   [`Driver::recycle`].
+//! - Received bytes arrive in pieces. Whoever handles [`Event::Received`] reads them with
+//!   [`Piece::bytes`], which borrows the piece and not the driver, and gives the piece back
+//!   with [`Driver::recycle`]. There are [`DriverConfig::buffers`] pieces; while all are
+//!   out, nothing is received.
 //! - At most one send a connection is under way. Its buffer belongs to the driver until
 //!   [`Event::Sent`], which brings it back, whole or failed: short sends are the driver's
 //!   to finish.
@@ -19,14 +20,67 @@ use std::time::Duration;
 
 use corelane_engine::ConnectionId;
 
-/// A piece of received bytes, owned by the driver until it is recycled.
+pub use self::waker::Waker;
+
+mod waker;
+
+/// What a driver is made for. Its memory is `buffers * buffer_bytes` for all connections
+/// together (touched only as it is used), and at most 128 bytes for each connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverConfig {
+    /// Connections at one time; the index of a [`ConnectionId`] stays below it.
+    pub connections_max: u32,
+    /// Receive buffers, a power of two, at most 32,768. One for each connection that is
+    /// active at the same time is plenty; with fewer, connections wait for each other.
+    pub buffers: u16,
+    /// Bytes of one receive buffer.
+    pub buffer_bytes: u32,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            buffers: 1024,
+            buffer_bytes: 4096,
+        }
+    }
+}
+
+/// Why a driver did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// io_uring is not to be had; the text says what to change.
+    #[error(transparent)]
+    Unavailable(#[from] corelane_uring::Unavailable),
+    /// Something else that the driver needs could not be had.
+    #[error("cannot set the network driver up: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A piece of received bytes, to be given back to the driver that it came from.
 #[derive(Debug)]
 #[must_use = "a piece that is not recycled is lost to the driver"]
-pub struct Piece {
-    /// The driver's buffer.
-    pub(crate) buffer: u16,
-    /// How many bytes of it are filled.
-    pub(crate) length: u32,
+pub struct Piece(Storage);
+
+/// Where the bytes of a piece are.
+#[derive(Debug)]
+enum Storage {
+    /// In a buffer that the kernel filled.
+    Ring(corelane_uring::Filled),
+    /// In a buffer of the readiness loop, cut to what is filled.
+    Pool(Vec<u8>),
+}
+
+impl Piece {
+    /// The bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Storage::Ring(filled) => filled.bytes(),
+            Storage::Pool(buffer) => buffer,
+        }
+    }
 }
 
 /// What happened since the last turn.
@@ -134,10 +188,10 @@ pub trait Driver {
     /// no send under way.
     fn detach(&mut self, connection: ConnectionId);
 
-    /// The bytes of a piece.
-    fn bytes(&self, piece: &Piece) -> &[u8];
-
     /// Gives a piece back.
+    ///
+    /// # Panics
+    /// When the piece came from another driver.
     fn recycle(&mut self, piece: Piece);
 
     /// Hands everything queued to the kernel, waits, and appends what happened to `events`.

@@ -1,0 +1,118 @@
+//! Setting up the kernel's side, and the two queues shared with it.
+
+use std::io;
+use std::ptr::NonNull;
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, Probe, SubmissionQueue, Submitter, opcode};
+
+use crate::ring::Wait;
+
+/// The queues and the submitter of one `IoUring`, kept for its whole life: the submitter
+/// remembers the registered ring descriptor, which saves every call a look-up.
+///
+/// The fields borrow from the heap allocation in `owner`, which is dropped last (fields are
+/// dropped in order) and does not move.
+pub(crate) struct Queues {
+    pub(crate) submitter: Submitter<'static>,
+    pub(crate) submission: SubmissionQueue<'static>,
+    pub(crate) completion: CompletionQueue<'static>,
+    owner: Owner,
+}
+
+// SAFETY: the raw pointers inside lead to the kernel's shared memory and to the heap
+// allocation in `owner`, both of which move along.
+unsafe impl Send for Queues {}
+
+/// Frees the `IoUring` that the rest borrows from.
+struct Owner(NonNull<IoUring>);
+
+impl Owner {
+    fn uring(&self) -> &IoUring {
+        // SAFETY: the allocation lives as long as this value, and nobody has it mutably:
+        // the queues use it through shared pointers.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `Box::into_raw`, and the borrowers are gone.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+impl Queues {
+    /// Queues that belong to no thread yet; see [`Queues::start`].
+    pub(crate) fn new(entries: u32, completion_entries: u32) -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_cqsize(completion_entries)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_r_disabled()
+            .build(entries)?;
+        let owner = Owner(NonNull::from(Box::leak(Box::new(uring))));
+        // SAFETY: the allocation outlives the borrows (see the struct), and `split` is
+        // called once, so there is one queue of each kind.
+        let (submitter, submission, completion) = unsafe { (*owner.0.as_ptr()).split() };
+        let queues = Self { submitter, submission, completion, owner };
+        queues.check()?;
+        Ok(queues)
+    }
+
+    /// Whether the kernel has what is used beyond the flags above.
+    fn check(&self) -> io::Result<()> {
+        let parameters = self.owner.uring().params();
+        let mut probe = Probe::new();
+        self.submitter.register_probe(&mut probe)?;
+        let operations = [
+            opcode::RecvMulti::CODE,
+            opcode::Send::CODE,
+            opcode::AcceptMulti::CODE,
+            opcode::AsyncCancel2::CODE,
+            opcode::PollAdd::CODE,
+        ];
+        let complete = operations.iter().all(|code| probe.is_supported(*code))
+            && parameters.is_feature_nodrop()
+            && parameters.is_feature_ext_arg();
+        if complete { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)) }
+    }
+
+    /// Binds the queues to the calling thread, the only one to use them from now on.
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        self.submitter.register_enable_rings()?;
+        // A thread has room for 16 registered rings; without, each call looks its file up.
+        let _ = self.submitter.register_ring_fd();
+        Ok(())
+    }
+
+    /// Submits, runs the kernel's deferred work, and waits for a completion.
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.submission.sync();
+        let queued = self.submission.len() as u32;
+        let (want, timeout) = match wait {
+            Wait::No => {
+                let idle = !self.submission.taskrun() && !self.submission.cq_overflow();
+                if queued == 0 && idle {
+                    self.completion.sync();
+                    return Ok(());
+                }
+                (0, Timespec::new())
+            }
+            Wait::AtMost(time) => (1, Timespec::from(time)),
+        };
+        let arguments = SubmitArgs::new().timespec(&timeout);
+        // GETEVENTS always: without it the deferred work is not run, and what overflowed
+        // the completion queue is not handed over.
+        let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        // SAFETY: the queue holds entries whose memory is kept (see `Ring::queue`), and the
+        // arguments live through the call.
+        let outcome = unsafe { self.submitter.enter(queued, want, flags.bits(), Some(&arguments)) };
+        self.submission.sync();
+        self.completion.sync();
+        outcome.map(drop)
+    }
+}

@@ -1,0 +1,542 @@
+//! The ring itself: queues, backlog, sockets, and whatever the kernel holds at the moment.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::types::CancelBuilder;
+use io_uring::{cqueue, opcode, squeue};
+
+use crate::buffers::{Buffers, Filled, GROUP};
+use crate::faults::{Faults, NoFaults};
+use crate::operation::{self, Kind, SLOTS_MAX, Socket, Token};
+use crate::queues::Queues;
+use crate::unavailable::{Facts, Unavailable, diagnose, soft_limit};
+
+/// What a ring is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Entries of the submission queue, a power of two. More operations than that in one
+    /// turn cost a further system call, nothing else.
+    pub queue_entries: u32,
+    /// Entries of the completion queue, a power of two above `queue_entries`. The kernel
+    /// keeps what does not fit and hands it over later.
+    pub completion_entries: u32,
+    /// Sockets at one time, below 2^24.
+    pub slots: u32,
+    /// Receive buffers, a power of two up to 32,768.
+    pub buffers: u16,
+    /// Bytes of each of them.
+    pub buffer_bytes: u32,
+}
+
+/// How long a turn waits for a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this long.
+    AtMost(Duration),
+}
+
+/// Whether a repeating operation goes on after a completion, or has to be started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Armed {
+    /// More completions follow.
+    Still,
+    /// This was the last one.
+    Ended,
+}
+
+/// What a receiving operation reports.
+#[derive(Debug)]
+pub enum Receipt {
+    /// Bytes arrived.
+    Bytes(Filled),
+    /// The peer will send nothing more.
+    End,
+    /// Bytes are there and no buffer was free for them.
+    NoBuffers,
+    /// The operation was cancelled.
+    Cancelled,
+    /// The connection is broken, or the operation failed.
+    Failed(io::Error),
+}
+
+/// What the kernel has done.
+#[derive(Debug)]
+pub enum Completion {
+    /// A connection came in, or could not.
+    Accepted {
+        /// The token that accepting was started with.
+        token: Token,
+        /// The connection, non-blocking.
+        result: io::Result<OwnedFd>,
+        /// Whether accepting goes on.
+        armed: Armed,
+    },
+    /// Receiving has something to say.
+    Received {
+        /// The token that receiving was started with.
+        token: Token,
+        /// What.
+        receipt: Receipt,
+        /// Whether receiving goes on.
+        armed: Armed,
+    },
+    /// A send is over.
+    Sent {
+        /// The token that it was started with.
+        token: Token,
+        /// Its buffer.
+        buffer: Vec<u8>,
+        /// Whether all of the buffer went out.
+        result: io::Result<()>,
+    },
+    /// Somebody wrote to the event descriptor.
+    Woken,
+}
+
+/// See the crate. One thread uses a ring: the one that takes its first turn.
+pub struct Ring<F: Faults = NoFaults> {
+    queues: Queues,
+    stage: Stage,
+    /// Entries that found the submission queue full, in order.
+    backlog: VecDeque<squeue::Entry>,
+    /// Operations that will have a last completion: in the kernel, the queue or the backlog.
+    in_flight: u32,
+    buffers: Buffers,
+    slots: Vec<Slot>,
+    slots_max: u32,
+    /// How many slots, from the first, are in the registered file table.
+    slots_fixed: u32,
+    event: Option<OwnedFd>,
+    faults: F,
+}
+
+/// The kernel knows the thread of a ring from its first turn on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Built,
+    Running,
+}
+
+#[derive(Default)]
+struct Slot {
+    socket: Option<OwnedFd>,
+    outgoing: Option<Outgoing>,
+}
+
+/// A send under way. **The kernel reads the buffer**: it is neither touched nor dropped
+/// before the completion.
+struct Outgoing {
+    buffer: Vec<u8>,
+    sent: usize,
+    intent: Intent,
+}
+
+/// What to do after a short send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intent {
+    SendAll,
+    GiveUp,
+}
+
+impl Ring {
+    /// A ring for the kernel as it is.
+    ///
+    /// # Errors
+    /// Why the kernel does not give one, and what to change.
+    pub fn new(config: &Config) -> Result<Self, Unavailable> {
+        Self::with_faults(config, NoFaults)
+    }
+}
+
+impl<F: Faults> Ring<F> {
+    /// A ring that meets the faults of a test.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    ///
+    /// # Panics
+    /// When `config` asks for the impossible.
+    pub fn with_faults(config: &Config, faults: F) -> Result<Self, Unavailable> {
+        assert!(config.slots <= SLOTS_MAX, "a ring has at most {SLOTS_MAX} slots");
+        let refused = |error: io::Error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+            diagnose(errno, &Facts::read())
+        };
+        let queues =
+            Queues::new(config.queue_entries, config.completion_entries).map_err(refused)?;
+        let buffers = Buffers::new(config.buffers, config.buffer_bytes);
+        // SAFETY: `Ring::drop` leaks the buffers when an operation may still use them.
+        unsafe { buffers.register(&queues.submitter) }.map_err(refused)?;
+        // The kernel takes no larger table than the process may have files open, and a ring
+        // without a table works as well: slots beyond it go by their descriptor.
+        let files_max = soft_limit("Max open files").unwrap_or(u64::from(u32::MAX));
+        let slots_fixed = config.slots.min(u32::try_from(files_max).unwrap_or(u32::MAX));
+        let slots_fixed = match queues.submitter.register_files_sparse(slots_fixed) {
+            Ok(()) => slots_fixed,
+            Err(_) => 0,
+        };
+        Ok(Self {
+            queues,
+            stage: Stage::Built,
+            backlog: VecDeque::new(),
+            in_flight: 0,
+            buffers,
+            slots: Vec::new(),
+            slots_max: config.slots,
+            slots_fixed,
+            event: None,
+            faults,
+        })
+    }
+
+    /// Puts a socket into a free slot.
+    ///
+    /// # Errors
+    /// There is no such slot; the socket is closed.
+    ///
+    /// # Panics
+    /// When the slot is taken.
+    pub fn install(&mut self, slot: u32, socket: OwnedFd) -> io::Result<()> {
+        if slot >= self.slots_max {
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                format!("the driver has {} slots for connections", self.slots_max),
+            ));
+        }
+        if slot < self.slots_fixed {
+            let descriptor = [socket.as_raw_fd()];
+            self.queues.submitter.register_files_update(slot, &descriptor)?;
+        }
+        let index = slot as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, Slot::default);
+        }
+        let previous = self.slots[index].socket.replace(socket);
+        assert!(previous.is_none(), "slot {slot} has a socket already");
+        Ok(())
+    }
+
+    /// Takes a socket out of its slot, which is free then. The caller has seen the last
+    /// completion of every operation on it.
+    ///
+    /// # Panics
+    /// When the slot has no socket, or a send is under way.
+    pub fn uninstall(&mut self, slot: u32) -> OwnedFd {
+        let entry = &mut self.slots[slot as usize];
+        assert!(entry.outgoing.is_none(), "slot {slot} is sending");
+        let socket = entry.socket.take().expect("the slot has a socket");
+        if slot < self.slots_fixed {
+            // Taking a file out of the table cannot fail for a reason that would go away,
+            // and the next user of the slot replaces it in any case.
+            let _ = self.queues.submitter.register_files_update(slot, &[-1]);
+        }
+        socket
+    }
+
+    /// The socket in a slot.
+    pub fn socket(&self, slot: u32) -> Option<BorrowedFd<'_>> {
+        let socket = self.slots.get(slot as usize)?.socket.as_ref()?;
+        Some(socket.as_fd())
+    }
+
+    /// Begins to receive: completions follow until one says [`Armed::Ended`].
+    ///
+    /// # Panics
+    /// When the slot has no socket.
+    pub fn receive(&mut self, token: Token) {
+        let entry = operation::receive(self.kernel_socket(token.slot), GROUP, token);
+        self.push(entry);
+    }
+
+    /// Ends receiving; its last completion follows, if it was not there before.
+    pub fn cancel_receive(&mut self, token: Token) {
+        self.push(operation::cancel(Kind::CancelReceive, token));
+    }
+
+    /// Sends all of `buffer`; one [`Completion::Sent`] follows.
+    ///
+    /// # Panics
+    /// When the slot has no socket, or a send is under way.
+    pub fn send(&mut self, token: Token, buffer: Vec<u8>) {
+        let outgoing = &mut self.slots[token.slot as usize].outgoing;
+        assert!(outgoing.is_none(), "slot {} is sending", token.slot);
+        *outgoing = Some(Outgoing { buffer, sent: 0, intent: Intent::SendAll });
+        self.push_send(token);
+    }
+
+    /// Gives a send up where it stands; its completion follows, if it was not there before.
+    pub fn cancel_send(&mut self, token: Token) {
+        if let Some(outgoing) = &mut self.slots[token.slot as usize].outgoing {
+            outgoing.intent = Intent::GiveUp;
+            self.push(operation::cancel(Kind::CancelSend, token));
+        }
+    }
+
+    /// Begins to accept on a listening socket: completions follow until one says
+    /// [`Armed::Ended`]. The token need not name a slot.
+    pub fn accept(&mut self, token: Token, listener: BorrowedFd<'_>) {
+        self.push(operation::accept(listener.as_raw_fd(), token));
+    }
+
+    /// Ends accepting; its last completion follows, if it was not there before.
+    pub fn cancel_accept(&mut self, token: Token) {
+        self.push(operation::cancel(Kind::CancelAccept, token));
+    }
+
+    /// Reports [`Completion::Woken`] whenever somebody writes to `event`, from now on.
+    pub fn watch(&mut self, event: OwnedFd) {
+        self.event = Some(event);
+        self.push_watch();
+    }
+
+    /// How many receive buffers are not held by the caller.
+    pub fn buffers_free(&self) -> u16 {
+        self.buffers.free()
+    }
+
+    /// Gives a received buffer back. The kernel has it again with the next turn.
+    ///
+    /// # Panics
+    /// When it came from another ring.
+    #[inline]
+    pub fn recycle(&mut self, filled: Filled) {
+        self.buffers.recycle(filled);
+    }
+
+    /// Hands everything queued to the kernel and waits. Then, [`Ring::reap`].
+    ///
+    /// The first turn binds the ring to the calling thread.
+    ///
+    /// # Errors
+    /// Only what no retry can mend.
+    pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        if self.stage == Stage::Built {
+            self.queues.start()?;
+            self.stage = Stage::Running;
+        }
+        self.buffers.publish();
+        self.drain_backlog();
+        while !self.backlog.is_empty() {
+            // The queue is full, or said to be: submitting makes room.
+            self.enter(Wait::No)?;
+            let before = self.backlog.len();
+            self.drain_backlog();
+            if self.backlog.len() == before {
+                // The kernel took nothing. Its completions may have to be reaped first.
+                return Ok(());
+            }
+        }
+        self.enter(wait)
+    }
+
+    /// The next completion of the last turn.
+    #[inline]
+    pub fn reap(&mut self) -> Option<Completion> {
+        while let Some(entry) = self.queues.completion.next() {
+            if let Some(completion) = self.interpret(&entry) {
+                return Some(completion);
+            }
+        }
+        self.queues.completion.sync();
+        None
+    }
+
+    fn kernel_socket(&self, slot: u32) -> Socket {
+        let socket = self.slots[slot as usize].socket.as_ref();
+        let socket = socket.expect("the slot has a socket");
+        if slot < self.slots_fixed {
+            Socket::Fixed(slot)
+        } else {
+            Socket::Descriptor(socket.as_raw_fd())
+        }
+    }
+
+    fn push_send(&mut self, token: Token) {
+        let socket = self.kernel_socket(token.slot);
+        let outgoing = self.slots[token.slot as usize].outgoing.as_ref();
+        let outgoing = outgoing.expect("only a send under way is pushed");
+        let entry = operation::send(socket, &outgoing.buffer[outgoing.sent..], token);
+        self.push(entry);
+    }
+
+    fn push_watch(&mut self) {
+        if let Some(event) = &self.event {
+            let token = Token { slot: 0, generation: 0 };
+            let entry = operation::wake(event.as_raw_fd(), token);
+            self.push(entry);
+        }
+    }
+
+    /// Queues an operation, in the backlog when the queue is full. It cannot fail, so no
+    /// caller can lose one.
+    fn push(&mut self, entry: squeue::Entry) {
+        self.in_flight += 1;
+        if !self.backlog.is_empty() || !self.queue(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// Whether the submission queue took the entry.
+    fn queue(&mut self, entry: &squeue::Entry) -> bool {
+        if self.faults.queue_full() {
+            return false;
+        }
+        // SAFETY: the entries made here point to memory in one case, a send, and its bytes
+        // stay in `Slot::outgoing` until the completion (see there), or for ever.
+        unsafe { self.queues.submission.push(entry).is_ok() }
+    }
+
+    fn drain_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.queue(&entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    /// One system call, or none if there is nothing for the kernel to do.
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let outcome = match self.faults.enter_error() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => self.queues.enter(wait),
+        };
+        match outcome.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(()) => Ok(()),
+            // The time is up, or a signal came; or the kernel is short of memory, or wants
+            // completions reaped first. What was not submitted is still in the queue.
+            Err((Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY), _)) => Ok(()),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    fn interpret(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (kind, token) = operation::kind_and_token(entry.user_data());
+        let armed = if cqueue::more(entry.flags()) {
+            Armed::Still
+        } else {
+            self.in_flight -= 1;
+            Armed::Ended
+        };
+        match kind {
+            Kind::Receive => {
+                Some(Completion::Received { token, receipt: self.receipt(entry), armed })
+            }
+            Kind::Send => self.progress(token, entry.result()),
+            Kind::Accept => {
+                Some(Completion::Accepted { token, result: accepted(entry.result()), armed })
+            }
+            Kind::Wake => {
+                if armed == Armed::Ended {
+                    self.push_watch();
+                }
+                Some(Completion::Woken)
+            }
+            Kind::CancelReceive | Kind::CancelSend | Kind::CancelAccept => {
+                if entry.result() == -libc::EALREADY {
+                    // The operation was just running and may go on: once more.
+                    self.push(operation::cancel(kind, token));
+                }
+                None
+            }
+        }
+    }
+
+    fn receipt(&mut self, entry: &cqueue::Entry) -> Receipt {
+        let length = u32::try_from(entry.result()).unwrap_or(0);
+        let filled = cqueue::buffer_select(entry.flags()).map(|buffer| {
+            // SAFETY: this completion names the buffer, and completions are reaped once.
+            unsafe { self.buffers.take(buffer, length) }
+        });
+        match (entry.result(), filled) {
+            (1.., Some(filled)) => return Receipt::Bytes(filled),
+            (1.., None) => unreachable!("bytes are received into provided buffers only"),
+            (_, Some(unused)) => self.buffers.recycle(unused),
+            (_, None) => {}
+        }
+        match -entry.result() {
+            0 => Receipt::End,
+            libc::ENOBUFS => Receipt::NoBuffers,
+            libc::ECANCELED => Receipt::Cancelled,
+            errno => Receipt::Failed(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// A send has come to `result`; none if it goes on.
+    fn progress(&mut self, token: Token, result: i32) -> Option<Completion> {
+        let slot = &mut self.slots[token.slot as usize];
+        let outgoing = slot.outgoing.as_mut().expect("one send completes once");
+        if let Ok(length) = usize::try_from(result) {
+            outgoing.sent += length;
+        }
+        let left = outgoing.buffer.len() - outgoing.sent;
+        let again = matches!(-result, libc::EAGAIN | libc::EINTR) || result > 0;
+        if left > 0 && again && outgoing.intent == Intent::SendAll {
+            self.push_send(token);
+            return None;
+        }
+        let result = match result {
+            _ if left == 0 => Ok(()),
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            1.. => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+            errno => Err(io::Error::from_raw_os_error(-errno)),
+        };
+        let outgoing = slot.outgoing.take().expect("it was there above");
+        Some(Completion::Sent { token, buffer: outgoing.buffer, result })
+    }
+
+    /// Cancels everything and waits, for a bounded time, until the kernel has let go.
+    fn settle(&mut self) {
+        self.event = None;
+        self.in_flight -= self.backlog.len() as u32;
+        self.backlog.clear();
+        let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all())
+            .build()
+            .user_data(operation::user_data(Kind::CancelReceive, Token { slot: 0, generation: 0 }));
+        self.push(everything);
+        // Cancelled operations complete at once; the bound is for a kernel that is stuck.
+        for _ in 0..100 {
+            if self.turn(Wait::AtMost(Duration::from_millis(10))).is_err() {
+                return;
+            }
+            while let Some(completion) = self.reap() {
+                if let Completion::Received { receipt: Receipt::Bytes(filled), .. } = completion {
+                    self.recycle(filled);
+                }
+            }
+            if self.in_flight == 0 {
+                return;
+            }
+        }
+    }
+}
+
+fn accepted(result: i32) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    // SAFETY: the completion of an accept brings a new descriptor, and is reaped once.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+impl<F: Faults> Drop for Ring<F> {
+    fn drop(&mut self) {
+        // Nothing reached the kernel before the first turn.
+        if self.stage == Stage::Running && self.in_flight > 0 {
+            self.settle();
+            if self.in_flight > 0 {
+                // An operation may still use its memory: give it up for good.
+                for slot in &mut self.slots {
+                    mem::forget(slot.outgoing.take());
+                }
+                self.buffers.leak();
+            }
+        }
+    }
+}
