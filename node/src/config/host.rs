@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Descriptors that are not client connections: rings, event descriptors, listeners, log, admin.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors that each data core needs besides its connections.
-pub const DESCRIPTORS_PER_CORE: u64 = 8;
+/// Descriptors that each data core needs besides its connections and listeners: ring or
+/// readiness queue, wake-up, and some in passing.
+pub const DESCRIPTORS_PER_CORE: u64 = 6;
 
 /// Facts about the machine that settings depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +48,6 @@ impl Host {
         Host { name, memory_bytes: memory_limit(root), open_files: open_files(root), cpus }
     }
 
-    /// How many connections the hard limit of descriptors leaves for a node of `cores`.
-    pub fn connections_possible(&self, cores: usize) -> u64 {
-        self.open_files.hard.saturating_sub(descriptors_of_node(cores))
-    }
-}
-
-/// Descriptors that a node of so many cores uses for itself.
-pub(crate) fn descriptors_of_node(cores: usize) -> u64 {
-    DESCRIPTORS_RESERVED + DESCRIPTORS_PER_CORE * cores as u64
 }
 
 fn memory_limit(root: &Path) -> Option<u64> {

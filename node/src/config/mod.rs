@@ -121,14 +121,20 @@ impl Config {
 
     /// Lowers `connections_max` to what the limit of open files allows.
     fn lower_connections(&mut self, host: &Host) {
-        let possible = host.connections_possible(self.cores.count(host.cpus));
+        let possible = host.open_files.hard.saturating_sub(self.descriptors_besides(host));
         let possible = usize::try_from(possible).unwrap_or(usize::MAX);
         self.connections_max = self.connections_max.min(possible).max(1);
     }
 
     /// How many file descriptors the node may have open at once.
     pub fn descriptors(&self, host: &Host) -> u64 {
-        host::descriptors_of_node(self.cores.count(host.cpus)) + self.connections_max as u64
+        self.descriptors_besides(host) + self.connections_max as u64
+    }
+
+    /// How many of them are not connections. Every core has a listener for every address.
+    fn descriptors_besides(&self, host: &Host) -> u64 {
+        let per_core = host::DESCRIPTORS_PER_CORE + self.listen.len() as u64;
+        host::DESCRIPTORS_RESERVED + per_core * self.cores.count(host.cpus) as u64
     }
 
     /// Finds what is wrong in combination.
@@ -153,13 +159,13 @@ impl Config {
         if self.memory < memory_min {
             return Err(ConfigError::MemoryTooSmall { memory: self.memory, cores, memory_min });
         }
-        let possible = host.connections_possible(cores);
-        if self.connections_max as u64 > possible {
+        let (needed, hard) = (self.descriptors(host), host.open_files.hard);
+        if needed > hard {
             return Err(ConfigError::OpenFiles {
                 connections_max: self.connections_max,
-                needed: self.descriptors(host),
-                hard: host.open_files.hard,
-                possible,
+                needed,
+                hard,
+                possible: hard.saturating_sub(self.descriptors_besides(host)),
             });
         }
         Ok(())
