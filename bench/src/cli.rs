@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use corelane::config::values::parse_size;
+use corelane::config::{Cores, Io};
 use serde::Serialize;
 
 use crate::generator::Address;
@@ -54,11 +55,16 @@ pub struct RunOptions {
     /// Data cores of the node in this process: how many, or a list of CPUs such as 0,2-3.
     #[arg(long, value_name = "N|LIST", default_value = "1", conflicts_with = "target")]
     #[arg(help_heading = "Server")]
-    pub cores: String,
+    #[serde(serialize_with = "serialize_text")]
+    pub cores: Cores,
     /// Memory of the node in this process; its own default without.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "target")]
     #[arg(help_heading = "Server")]
     pub memory: Option<u64>,
+    /// Kernel interface of the node in this process: auto, uring or epoll.
+    #[arg(long, default_value = "auto", conflicts_with = "target", help_heading = "Server")]
+    #[serde(serialize_with = "serialize_text")]
+    pub io: Io,
     /// Process id of the server, to report its CPU time.
     #[arg(long, value_name = "PID", requires = "target", help_heading = "Server")]
     pub server_pid: Option<u32>,
@@ -271,6 +277,13 @@ fn serialize_display<S: serde::Serializer, T: ToString>(
     value.as_ref().map(T::to_string).serialize(serializer)
 }
 
+fn serialize_text<S: serde::Serializer, T: ToString>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
 fn serialize_seconds<S: serde::Serializer>(
     value: &Duration,
     serializer: S,
@@ -308,8 +321,22 @@ mod tests {
     #[test]
     fn values_with_units_are_read() {
         let options = run_options(&[
-            "--keys", "2M", "--value-size", "1KiB", "--duration", "500ms", "--warmup", "1.5s",
-            "--distribution", "zipf:0.99", "--cpu", "1,3-5", "--rate", "5e4", "--steer", "any",
+            "--keys",
+            "2M",
+            "--value-size",
+            "1KiB",
+            "--duration",
+            "500ms",
+            "--warmup",
+            "1.5s",
+            "--distribution",
+            "zipf:0.99",
+            "--cpu",
+            "1,3-5",
+            "--rate",
+            "5e4",
+            "--steer",
+            "any",
         ])
         .unwrap();
         assert_eq!((options.keys, options.value_size), (2_000_000, 1_024));

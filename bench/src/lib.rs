@@ -11,11 +11,12 @@
 //! writes it, [`generator`] sends it and checks every reply, [`measure`] counts what it cost.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
-pub mod workload;
 pub mod codec;
+pub mod floors;
 pub mod generator;
 pub mod measure;
 pub mod progress;
 pub mod report;
-pub mod cli;
+pub mod workload;

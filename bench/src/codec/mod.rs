@@ -2,8 +2,8 @@
 //! does no I/O and keeps no request: [`crate::generator`] matches replies to requests, by
 //! their id where the protocol has one, else by their order.
 
-pub mod native;
 pub mod fixed;
+pub mod native;
 
 use std::borrow::Cow;
 

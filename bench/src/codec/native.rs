@@ -150,7 +150,10 @@ mod tests {
         output.clear();
         Native.set(8, b"key", b"value", &mut output);
         let (id, Request::Set(set)) = request(&output) else { panic!("not a set") };
-        assert_eq!((id, set.key, set.value, set.ttl), (8, &b"key"[..], &b"value"[..], Ttl::Default));
+        assert_eq!(
+            (id, set.key, set.value, set.ttl),
+            (8, &b"key"[..], &b"value"[..], Ttl::Default)
+        );
         output.clear();
         Native.open(Opening { core: Some(3), token: b"secret" }, &mut output);
         let (_, Request::Hello(hello)) = request(&output) else { panic!("not a hello") };

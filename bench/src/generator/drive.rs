@@ -172,8 +172,8 @@ impl<'p, C: Codec, F: Fn() -> C> Drive<'p, C, F> {
         match task {
             Task::Fill => {
                 let all = shares(&targets);
-                let pipeline = (FILL_BYTES / plan.workload.value_bytes.max(1))
-                    .clamp(1, FILL_PIPELINE);
+                let pipeline =
+                    (FILL_BYTES / plan.workload.value_bytes.max(1)).clamp(1, FILL_PIPELINE);
                 let window = |_: Nanos| (Window::ALWAYS, Nanos::NEVER);
                 self.run_threads(connections, pipeline, None, window, progress, |range, _| Fill {
                     shares: all[range].to_vec(),

@@ -12,14 +12,14 @@
 //! **Open loop**: requests are due at fixed distances, whatever the server does; a request's
 //! time runs from when it was due, so that a stall is charged to all that it delayed.
 
-pub mod tally;
+pub mod connect;
+pub mod drive;
+pub mod pacer;
 pub mod session;
 pub mod source;
-pub mod pacer;
+pub mod tally;
 pub mod transport;
-pub mod connect;
 pub mod worker;
-pub mod drive;
 
 pub use connect::{Address, ConnectError};
 pub use drive::{Drive, DriveError, Outcome, Plan, Task};

@@ -50,11 +50,7 @@ pub fn shares(targets: &[Target]) -> Vec<Share> {
         .map(|(index, target)| match *target {
             Target::Of(core) => {
                 let before = targets[..index].iter().filter(|other| *other == target).count();
-                Share {
-                    next: before as u64,
-                    step: siblings(core).count() as u64,
-                    core: Some(core),
-                }
+                Share { next: before as u64, step: siblings(core).count() as u64, core: Some(core) }
             }
             Target::Any | Target::NotOf(_) => {
                 Share { next: index as u64, step: targets.len() as u64, core: None }

@@ -219,8 +219,7 @@ impl<'o, C: Codec, S: Source> Worker<'o, C, S> {
             let before = session.under_way();
             let received = session.receive(bytes, now, window, &self.formats, &mut self.tally);
             self.under_way -= before - session.under_way();
-            replies +=
-                received.map_err(|error| Failure::Session { connection: index, error })?;
+            replies += received.map_err(|error| Failure::Session { connection: index, error })?;
         }
         if replies > 0 {
             self.last_progress = now;
@@ -281,11 +280,7 @@ impl<'o, C: Codec, S: Source> Worker<'o, C, S> {
 
 /// How long to wait for replies when the next request is due after a while.
 fn patience(until_due: Duration) -> Duration {
-    if until_due < SPIN_BELOW {
-        Duration::ZERO
-    } else {
-        (until_due - SPIN_BELOW / 2).min(WAIT_MAX)
-    }
+    if until_due < SPIN_BELOW { Duration::ZERO } else { (until_due - SPIN_BELOW / 2).min(WAIT_MAX) }
 }
 
 /// The thread's CPU time within the window.

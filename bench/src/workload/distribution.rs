@@ -44,7 +44,9 @@ impl Serialize for Distribution {
 
 /// A distribution that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a distribution is `uniform` or `zipf:EXPONENT` with an exponent over 0 and up to 10, not `{0}`")]
+#[error(
+    "a distribution is `uniform` or `zipf:EXPONENT` with an exponent over 0 and up to 10, not `{0}`"
+)]
 pub struct DistributionError(String);
 
 impl FromStr for Distribution {
@@ -140,8 +142,8 @@ impl ZipfRanks {
 
     fn draw(&self, random: &mut SmallRng) -> u64 {
         loop {
-            let area = self.integral_last
-                + unit(random) * (self.integral_first - self.integral_last);
+            let area =
+                self.integral_last + unit(random) * (self.integral_first - self.integral_last);
             let position = self.inverse(area);
             let rank = position.round().clamp(1.0, self.last as f64);
             if rank - position <= self.sure
@@ -198,9 +200,7 @@ impl Scatter {
     fn number(&self, rank: u64) -> u64 {
         match rank.checked_mul(self.factor) {
             Some(product) => product % self.limit,
-            None => {
-                (u128::from(rank) * u128::from(self.factor) % u128::from(self.limit)) as u64
-            }
+            None => (u128::from(rank) * u128::from(self.factor) % u128::from(self.limit)) as u64,
         }
     }
 }

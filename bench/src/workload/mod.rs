@@ -6,10 +6,10 @@
 //!                    └───────────────────────────────► values ─ bytes ─► codec, checks
 //! ```
 
-pub mod keys;
-pub mod values;
 pub mod distribution;
+pub mod keys;
 pub mod steering;
+pub mod values;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -66,7 +66,11 @@ impl Mix {
 
     /// The next operation.
     pub fn draw(&mut self) -> Operation {
-        if self.random.next_u64() >> 32 < self.reads_below { Operation::Get } else { Operation::Set }
+        if self.random.next_u64() >> 32 < self.reads_below {
+            Operation::Get
+        } else {
+            Operation::Set
+        }
     }
 }
 
