@@ -449,3 +449,324 @@ fn place_of(id: RequestId) -> usize {
 fn generation_of(id: RequestId) -> u8 {
     (id.0 >> PLACE_BITS) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::Value;
+    use bytes::Bytes;
+    use rand::rngs::StdRng;
+    use rand::seq::IndexedRandom;
+    use rand::{RngExt, SeedableRng};
+    use std::collections::HashMap;
+
+    const OVERDUE: Duration = Duration::from_micros(500);
+
+    fn pending() -> Pending {
+        Pending::new(OVERDUE)
+    }
+
+    fn insert(pending: &mut Pending, expected: Expected, deadline: u64) -> RequestId {
+        pending.insert(expected, LocalTime(0), LocalTime(deadline), 0)
+    }
+
+    fn value(text: &str) -> OwnedReply {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        OwnedReply::Value(Value { bytes, user_flags: 0, version: None })
+    }
+
+    fn answer(pending: &mut Pending, id: RequestId, text: &str) -> Result<Step, ProtocolError> {
+        pending.answer(id, None, value(text), &mut Vec::new())
+    }
+
+    fn part(pending: &mut Pending, id: RequestId, index: u16) -> Result<Step, ProtocolError> {
+        pending.answer(id, Some(index), value("part"), &mut Vec::new())
+    }
+
+    fn end(pending: &mut Pending, id: RequestId) -> Result<Step, ProtocolError> {
+        pending.answer(id, None, OwnedReply::End, &mut Vec::new())
+    }
+
+    fn collect(pending: &mut Pending, id: RequestId) -> Poll<Outcome> {
+        pending.collect(id, Waker::noop())
+    }
+
+    fn expire(pending: &mut Pending, now: u64) -> Result<(), Disconnect> {
+        pending.expire(LocalTime(now), &mut Vec::new())
+    }
+
+    /// What a single request came to, in few words.
+    fn in_words(outcome: &Outcome) -> String {
+        match outcome {
+            Outcome::One(Ok(OwnedReply::Value(value))) => {
+                String::from_utf8_lossy(&value.bytes).into_owned()
+            }
+            Outcome::One(Err(Error::Timeout { executed })) => format!("timeout {executed:?}"),
+            Outcome::One(Err(Error::Disconnected { executed, .. })) => format!("lost {executed:?}"),
+            Outcome::Series { parts, end } => {
+                let there = parts.iter().flatten().count();
+                format!("{there} of {} parts, {}", parts.len(), end.is_ok())
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn assert_collects(pending: &mut Pending, id: RequestId, expected: &str) {
+        match collect(pending, id) {
+            Poll::Ready(outcome) => assert_eq!(in_words(&outcome), expected),
+            Poll::Pending => panic!("request {id:?} has not ended"),
+        }
+    }
+
+    #[test]
+    fn replies_reach_their_requests_in_any_order() {
+        let mut pending = pending();
+        let ids: Vec<_> = (0..4).map(|_| insert(&mut pending, Expected::Value, 100)).collect();
+        for index in [2, 0, 3, 1] {
+            answer(&mut pending, ids[index], &format!("value {index}")).unwrap();
+        }
+        for (index, id) in ids.iter().enumerate() {
+            assert_collects(&mut pending, *id, &format!("value {index}"));
+        }
+        assert_eq!((pending.owed, pending.taken), (0, 0));
+    }
+
+    #[test]
+    fn an_id_is_not_given_again_before_its_reply() {
+        let mut pending = pending();
+        let dropped = insert(&mut pending, Expected::Value, 100);
+        pending.forget(dropped);
+        let next = insert(&mut pending, Expected::Value, 100);
+        assert_ne!(place_of(dropped), place_of(next));
+
+        answer(&mut pending, dropped, "late").unwrap();
+        let reuses = insert(&mut pending, Expected::Value, 100);
+        assert_eq!(place_of(dropped), place_of(reuses));
+        assert_ne!(dropped, reuses);
+        // The same reply once more is for nobody.
+        let again = answer(&mut pending, dropped, "late").unwrap_err();
+        assert_eq!(again, ProtocolError::UnknownId { id: dropped.0 });
+        assert!(collect(&mut pending, reuses).is_pending());
+    }
+
+    #[test]
+    fn a_reply_between_timeout_and_collection_still_counts() {
+        let mut pending = pending();
+        let id = insert(&mut pending, Expected::Value, 100);
+        expire(&mut pending, 100).unwrap();
+        answer(&mut pending, id, "just in time").unwrap();
+        assert_collects(&mut pending, id, "just in time");
+    }
+
+    #[test]
+    fn a_timed_out_request_keeps_its_place_until_the_reply() {
+        let mut pending = pending();
+        let id = insert(&mut pending, Expected::Value, 100);
+        expire(&mut pending, 99).unwrap();
+        assert!(collect(&mut pending, id).is_pending());
+        expire(&mut pending, 100).unwrap();
+        assert_collects(&mut pending, id, "timeout Maybe");
+        assert_eq!((pending.owed, pending.taken), (1, 1));
+        answer(&mut pending, id, "late").unwrap();
+        assert_eq!((pending.owed, pending.taken), (0, 0));
+    }
+
+    #[test]
+    fn a_reply_that_is_long_overdue_ends_the_connection() {
+        // Whether somebody waited to the end, or dropped the future before.
+        for forgets in [false, true] {
+            let mut pending = pending();
+            let id = insert(&mut pending, Expected::Value, 100);
+            if forgets {
+                pending.forget(id);
+            }
+            expire(&mut pending, 100).unwrap();
+            expire(&mut pending, 599).unwrap();
+            assert!(matches!(expire(&mut pending, 600), Err(Disconnect::Silent)));
+        }
+    }
+
+    #[test]
+    fn timers_are_told_not_later_than_they_are_due() {
+        let mut pending = pending();
+        assert_eq!(pending.earliest_due(), LocalTime::NEVER);
+        insert(&mut pending, Expected::Value, 300);
+        let first = insert(&mut pending, Expected::Value, 100);
+        assert_eq!(pending.earliest_due(), LocalTime(100));
+        answer(&mut pending, first, "").unwrap();
+        expire(&mut pending, 100).unwrap();
+        assert_eq!(pending.earliest_due(), LocalTime(300));
+    }
+
+    #[test]
+    fn parts_are_collected_by_index_and_must_be_complete() {
+        let mut pending = pending();
+        let series = Expected::Values { keys: 3 };
+        let id = insert(&mut pending, series, 100);
+        for index in [1, 0, 2] {
+            assert_eq!(part(&mut pending, id, index).unwrap(), Step::Part);
+        }
+        assert_eq!(end(&mut pending, id).unwrap(), Step::Finished);
+        assert_collects(&mut pending, id, "3 of 3 parts, true");
+
+        let id = insert(&mut pending, series, 100);
+        let wrong = ProtocolError::WrongParts { id: id.0 };
+        part(&mut pending, id, 1).unwrap();
+        assert_eq!(part(&mut pending, id, 1).unwrap_err(), wrong);
+        assert_eq!(part(&mut pending, id, 3).unwrap_err(), wrong);
+        assert_eq!(end(&mut pending, id).unwrap_err(), wrong);
+        pending.lose_all(0, &Disconnect::Closed, &mut Vec::new());
+        assert_collects(&mut pending, id, "1 of 3 parts, false");
+    }
+
+    #[test]
+    fn a_series_that_times_out_keeps_the_parts_that_came() {
+        let mut pending = pending();
+        let id = insert(&mut pending, Expected::Values { keys: 2 }, 100);
+        part(&mut pending, id, 1).unwrap();
+        expire(&mut pending, 100).unwrap();
+        assert_collects(&mut pending, id, "1 of 2 parts, false");
+        // The rest still belongs to nobody else.
+        part(&mut pending, id, 0).unwrap();
+        assert_eq!((pending.owed, pending.taken), (1, 1));
+        end(&mut pending, id).unwrap();
+        assert_eq!((pending.owed, pending.taken), (0, 0));
+    }
+
+    #[test]
+    fn a_series_may_be_refused_whole() {
+        let mut pending = pending();
+        let id = insert(&mut pending, Expected::Values { keys: 2 }, 100);
+        let busy = OwnedReply::Busy { retry_after: Duration::from_millis(1) };
+        pending.answer(id, None, busy, &mut Vec::new()).unwrap();
+        let Poll::Ready(Outcome::Series { end: Err(Error::Busy { .. }), .. }) =
+            collect(&mut pending, id)
+        else {
+            panic!("the refusal is lost")
+        };
+    }
+
+    #[test]
+    fn replies_of_another_kind_are_refused() {
+        let number = || OwnedReply::Number { number: 1, version: None };
+        let mut pending = pending();
+        let id = insert(&mut pending, Expected::Value, 100);
+        for (part, reply, expected) in [
+            (None, number(), ProtocolError::WrongKind { id: id.0 }),
+            (None, OwnedReply::End, ProtocolError::WrongKind { id: id.0 }),
+            (Some(0), value(""), ProtocolError::WrongParts { id: id.0 }),
+        ] {
+            let error = pending.answer(id, part, reply, &mut Vec::new()).unwrap_err();
+            assert_eq!(error, expected);
+        }
+        let series = insert(&mut pending, Expected::Values { keys: 1 }, 100);
+        let error = pending.answer(series, Some(0), number(), &mut Vec::new()).unwrap_err();
+        assert_eq!(error, ProtocolError::WrongKind { id: series.0 });
+        let error = pending.answer(series, None, value(""), &mut Vec::new()).unwrap_err();
+        assert_eq!(error, ProtocolError::WrongKind { id: series.0 });
+    }
+
+    #[test]
+    fn a_lost_connection_says_what_may_have_been_executed() {
+        let mut pending = pending();
+        let written = pending.insert(Expected::Value, LocalTime(0), LocalTime(100), 40);
+        let cut = pending.insert(Expected::Value, LocalTime(0), LocalTime(100), 80);
+        pending.lose_all(79, &Disconnect::Closed, &mut Vec::new());
+        assert_collects(&mut pending, written, "lost Maybe");
+        assert_collects(&mut pending, cut, "lost No");
+    }
+
+    #[test]
+    fn memory_is_given_back_only_when_nothing_is_open() {
+        let mut pending = pending();
+        let id = insert(&mut pending, Expected::Value, 100);
+        pending.forget(id);
+        pending.release();
+        assert_eq!(pending.entries.len(), 1);
+        answer(&mut pending, id, "").unwrap();
+        pending.release();
+        assert_eq!(pending.entries.capacity(), 0);
+        insert(&mut pending, Expected::Value, 100);
+    }
+
+    /// The slow reference: what each id ever given stands for, and what its caller must see.
+    #[derive(Default)]
+    struct Model {
+        /// Text that the reply will carry, by id; removed when the reply was given.
+        owed: HashMap<u32, String>,
+        /// Ids whose caller waits, and what they have to be told if it is decided already.
+        waiting: HashMap<u32, Option<String>>,
+        deadlines: HashMap<u32, u64>,
+    }
+
+    fn random_history(seed: u64, steps: u32) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut pending = Pending::new(Duration::from_secs(3_600));
+        let mut model = Model::default();
+        let mut now = 0;
+        for step in 0..steps {
+            let mut waiting: Vec<u32> = model.waiting.keys().copied().collect();
+            waiting.sort_unstable();
+            let mut owed: Vec<u32> = model.owed.keys().copied().collect();
+            owed.sort_unstable();
+            match random.random_range(0..100) {
+                0..35 => {
+                    let deadline = now + random.random_range(1..200);
+                    let id = insert(&mut pending, Expected::Value, deadline);
+                    let text = format!("reply {step}");
+                    assert_eq!(model.owed.insert(id.0, text), None, "seed {seed}: id in use");
+                    model.waiting.insert(id.0, None);
+                    model.deadlines.insert(id.0, deadline);
+                }
+                35..65 => {
+                    let Some(id) = owed.choose(&mut random) else { continue };
+                    let text = model.owed.remove(id).unwrap();
+                    answer(&mut pending, RequestId(*id), &text).unwrap();
+                    if let Some(told) = model.waiting.get_mut(id) {
+                        *told = Some(text);
+                    }
+                }
+                65..80 => {
+                    let Some(id) = waiting.choose(&mut random) else { continue };
+                    model.waiting.remove(id);
+                    pending.forget(RequestId(*id));
+                }
+                80..97 => {
+                    let Some(id) = waiting.choose(&mut random) else { continue };
+                    match (collect(&mut pending, RequestId(*id)), model.waiting[id].clone()) {
+                        (Poll::Pending, None) => {}
+                        (Poll::Ready(outcome), Some(told)) => {
+                            assert_eq!(in_words(&outcome), told, "seed {seed} step {step}");
+                            model.waiting.remove(id);
+                        }
+                        (got, told) => panic!("seed {seed} step {step}: {got:?}, not {told:?}"),
+                    }
+                }
+                _ => {
+                    now += random.random_range(0..50);
+                    expire(&mut pending, now).unwrap();
+                    for (id, told) in &mut model.waiting {
+                        if told.is_none() && model.deadlines[id] <= now {
+                            *told = Some("timeout Maybe".into());
+                        }
+                    }
+                }
+            }
+            assert_eq!(pending.owed as usize, model.owed.len(), "seed {seed} step {step}");
+        }
+        pending.lose_all(0, &Disconnect::Closed, &mut Vec::new());
+        for (id, told) in model.waiting {
+            let expected = told.unwrap_or_else(|| "lost Maybe".into());
+            assert_collects(&mut pending, RequestId(id), &expected);
+        }
+        assert_eq!((pending.owed, pending.taken), (0, 0), "seed {seed}");
+    }
+
+    #[test]
+    fn random_histories_match_the_reference() {
+        for seed in 0..40 {
+            random_history(seed, 1_500);
+        }
+    }
+}
