@@ -125,3 +125,33 @@ impl AsyncWrite for BoundedStream {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// The time is virtual: it jumps ahead whenever nothing but a timer can happen.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_progress_breaks_after_a_while() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut listener = BoundedListener::new(listener);
+        let address = axum::serve::Listener::local_addr(&listener).unwrap();
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        let (mut stream, _) = axum::serve::Listener::accept(&mut listener).await;
+
+        client.write_all(b"GET /half").unwrap();
+        let start = Instant::now();
+        let mut buffer = [0; 64];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 9);
+        tokio::time::advance(STALL_MAX / 2).await;
+        // What goes out counts as progress.
+        stream.write_all(b"answer").await.unwrap();
+        let error = stream.read(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= STALL_MAX + STALL_MAX / 2);
+    }
+}
