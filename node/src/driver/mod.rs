@@ -20,9 +20,17 @@ use std::time::Duration;
 
 use corelane_engine::ConnectionId;
 
+pub use self::epoll::EpollDriver;
+pub use self::uring::UringDriver;
 pub use self::waker::Waker;
 
 mod waker;
+
+mod listener;
+
+mod uring;
+
+mod epoll;
 
 /// What a driver is made for. Its memory is `buffers * buffer_bytes` for all connections
 /// together (touched only as it is used), and at most 128 bytes for each connection.
@@ -39,11 +47,7 @@ pub struct DriverConfig {
 
 impl Default for DriverConfig {
     fn default() -> Self {
-        Self {
-            connections_max: 10_000,
-            buffers: 1024,
-            buffer_bytes: 4096,
-        }
+        Self { connections_max: 10_000, buffers: 1024, buffer_bytes: 4096 }
     }
 }
 
@@ -68,8 +72,8 @@ pub struct Piece(Storage);
 enum Storage {
     /// In a buffer that the kernel filled.
     Ring(corelane_uring::Filled),
-    /// In a buffer of the readiness loop, cut to what is filled.
-    Pool(Vec<u8>),
+    /// In a buffer of the readiness loop.
+    Pool { buffer: Box<[u8]>, length: usize },
 }
 
 impl Piece {
@@ -78,7 +82,7 @@ impl Piece {
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Storage::Ring(filled) => filled.bytes(),
-            Storage::Pool(buffer) => buffer,
+            Storage::Pool { buffer, length } => &buffer[..*length],
         }
     }
 }
@@ -146,6 +150,16 @@ pub enum Wait {
     No,
     /// At most this long.
     AtMost(Duration),
+}
+
+impl Wait {
+    /// The shorter of the two.
+    fn at_most(self, time: Duration) -> Self {
+        match self {
+            Self::No => Self::No,
+            Self::AtMost(other) => Self::AtMost(time.min(other)),
+        }
+    }
 }
 
 /// How a connection is closed.

@@ -12,9 +12,7 @@ pub struct Waker(Arc<File>);
 
 impl Waker {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(File::from(
-            corelane_uring::event_descriptor()?,
-        ))))
+        Ok(Self(Arc::new(File::from(corelane_uring::event_descriptor()?))))
     }
 
     /// Wakes the driver. A wake that comes while it is busy ends its next wait.

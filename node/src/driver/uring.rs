@@ -1,0 +1,466 @@
+//! The driver on io_uring: completions in, operations out.
+//!
+//! Every connection is a small state machine ([`Connection`]). Calls of the event loop and
+//! completions of the kernel change its state, and after each change
+//! [`UringDriver::advance`] alone decides what follows from the state: receive again,
+//! shut down, close, hand over. A receive that ended because no buffer was free waits in
+//! `starved` until buffers are back; each turn starts no more of them than there are free
+//! buffers, so that a shortage costs neither connections nor a flood of failures.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+
+use corelane_engine::ConnectionId;
+use corelane_uring::{Armed, Completion, Config, Faults, NoFaults, Receipt, Ring, Token};
+use socket2::SockRef;
+
+use super::listener::{AcceptFailure, Retry, prepare};
+use super::{Closing, Driver, DriverConfig, Event, Piece, StartError, Storage, Wait, Waker};
+
+/// Entries of the submission queue: 32 KiB that stay in the cache. A turn with more
+/// operations makes a further system call.
+const QUEUE_ENTRIES: u32 = 512;
+/// Entries of the completion queue: 64 KiB. A turn in which more completes leaves the rest
+/// in the kernel until the next one.
+const COMPLETION_ENTRIES: u32 = 4096;
+
+/// See the module.
+pub struct UringDriver<F: Faults = NoFaults> {
+    ring: Ring<F>,
+    connections: Vec<Option<Connection>>,
+    /// Connections whose receive ended for want of a buffer, each once.
+    starved: VecDeque<ConnectionId>,
+    listeners: Vec<Listener>,
+    /// Events that need no completion, reported by the next turn.
+    ready: Vec<Event>,
+}
+
+/// What is going on with one connection.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    generation: u32,
+    receiving: Receiving,
+    wish: Wish,
+    sending: Sending,
+    ending: Ending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiving {
+    /// No operation; one may be started.
+    Stopped,
+    /// An operation is under way.
+    Armed,
+    /// An operation is under way and will end as cancelled, if not otherwise.
+    Cancelling,
+    /// No operation; in line for a buffer.
+    Starved,
+    /// Nothing more will arrive.
+    Over,
+}
+
+/// What the event loop wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Receive,
+    Pause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Idle,
+    UnderWay,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It does not end.
+    Open,
+    /// The write side is to be shut down when the send under way is over.
+    Finishing,
+    /// The write side is shut down; input is dropped until the peer closes.
+    Draining,
+    /// To be closed when no operation is left.
+    Closing,
+    /// To be given back when the receive has ended.
+    Detaching,
+}
+
+struct Listener {
+    /// None once it is closed.
+    socket: Option<OwnedFd>,
+    accepting: Accepting,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    Armed,
+    Paused(Retry),
+    /// Cancelled, or over.
+    Stopping,
+}
+
+impl UringDriver {
+    /// A driver that belongs to the thread that takes the first turn, and its waker.
+    ///
+    /// # Errors
+    /// io_uring is not to be had, or no event descriptor.
+    pub fn new(config: DriverConfig) -> Result<(Self, Waker), StartError> {
+        Self::with_faults(config, NoFaults)
+    }
+}
+
+impl<F: Faults> UringDriver<F> {
+    /// A driver whose ring meets the faults of a test.
+    pub(super) fn with_faults(
+        config: DriverConfig,
+        faults: F,
+    ) -> Result<(Self, Waker), StartError> {
+        let waker = Waker::new()?;
+        let ring = Config {
+            queue_entries: QUEUE_ENTRIES,
+            completion_entries: COMPLETION_ENTRIES,
+            slots: config.connections_max,
+            buffers: config.buffers,
+            buffer_bytes: config.buffer_bytes,
+        };
+        let mut ring = Ring::with_faults(&ring, faults)?;
+        ring.watch(waker.as_fd().try_clone_to_owned()?);
+        let driver = Self {
+            ring,
+            connections: Vec::new(),
+            starved: VecDeque::new(),
+            listeners: Vec::new(),
+            ready: Vec::new(),
+        };
+        Ok((driver, waker))
+    }
+
+    fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(id.index as usize)?.as_mut()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    /// The connection of a call that makes no sense for one that is gone.
+    fn expect(&mut self, id: ConnectionId) -> &mut Connection {
+        self.find(id).expect("the connection is the driver's")
+    }
+
+    /// Does what the state of a connection asks for.
+    fn advance(&mut self, id: ConnectionId) {
+        let Some(connection) = self.find(id) else {
+            return;
+        };
+        if connection.ending == Ending::Finishing && connection.sending == Sending::Idle {
+            connection.ending = Ending::Draining;
+            if let Some(socket) = self.ring.socket(id.index) {
+                // It fails when the peer is gone already, which receiving will tell.
+                let _ = SockRef::from(&socket).shutdown(Shutdown::Write);
+            }
+        }
+        let connection = *self.expect(id);
+        let receives = match connection.ending {
+            Ending::Open => connection.wish == Wish::Receive,
+            Ending::Finishing => false,
+            Ending::Draining => true,
+            Ending::Closing | Ending::Detaching => false,
+        };
+        match connection.receiving {
+            Receiving::Stopped if receives => {
+                self.expect(id).receiving = Receiving::Armed;
+                self.ring.receive(token(id));
+            }
+            Receiving::Armed if !receives && connection.ending != Ending::Finishing => {
+                self.expect(id).receiving = Receiving::Cancelling;
+                self.ring.cancel_receive(token(id));
+            }
+            Receiving::Over if connection.ending == Ending::Draining => self.leave(id),
+            Receiving::Stopped | Receiving::Starved | Receiving::Over
+                if matches!(connection.ending, Ending::Closing | Ending::Detaching)
+                    && connection.sending == Sending::Idle =>
+            {
+                self.leave(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Frees the slot of a connection without operations.
+    fn leave(&mut self, id: ConnectionId) {
+        let ending = self.expect(id).ending;
+        self.connections[id.index as usize] = None;
+        let socket = self.ring.uninstall(id.index);
+        self.ready.push(match ending {
+            Ending::Detaching => Event::Detached { connection: id, socket },
+            _ => {
+                drop(socket);
+                Event::Closed { connection: id }
+            }
+        });
+    }
+
+    /// Receives again for those who wait for a buffer, as far as there are buffers.
+    fn feed_starved(&mut self) {
+        let mut free = self.ring.buffers_free();
+        while free > 0
+            && let Some(id) = self.starved.pop_front()
+        {
+            if let Some(connection) = self.find(id)
+                && connection.receiving == Receiving::Starved
+            {
+                connection.receiving = Receiving::Stopped;
+                self.advance(id);
+                free -= 1;
+            }
+        }
+    }
+
+    fn handle(&mut self, completion: Completion, events: &mut Vec<Event>) {
+        match completion {
+            Completion::Accepted { token, result, armed } => {
+                self.accepted(token.slot as usize, result, armed, events)
+            }
+            Completion::Received { token, receipt, armed } => {
+                self.received(id(token), receipt, armed, events)
+            }
+            Completion::Sent { token, buffer, result } => {
+                let connection = id(token);
+                self.expect(connection).sending = Sending::Idle;
+                events.push(Event::Sent { connection, buffer, result });
+                self.advance(connection);
+            }
+            Completion::Woken => {
+                if !matches!(events.last(), Some(Event::Woken)) {
+                    events.push(Event::Woken);
+                }
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        id: ConnectionId,
+        receipt: Receipt,
+        armed: Armed,
+        events: &mut Vec<Event>,
+    ) {
+        let connection = self.expect(id);
+        let ending = connection.ending;
+        if armed == Armed::Ended {
+            connection.receiving = match &receipt {
+                Receipt::NoBuffers if connection.receiving == Receiving::Armed => {
+                    Receiving::Starved
+                }
+                Receipt::End => Receiving::Over,
+                Receipt::Failed(error) if !is_passing(error) => Receiving::Over,
+                _ => Receiving::Stopped,
+            };
+        }
+        let now = connection.receiving;
+        match receipt {
+            Receipt::Bytes(filled) => match ending {
+                Ending::Open | Ending::Detaching => events
+                    .push(Event::Received { connection: id, piece: Piece(Storage::Ring(filled)) }),
+                Ending::Finishing | Ending::Draining | Ending::Closing => {
+                    self.ring.recycle(filled);
+                }
+            },
+            Receipt::NoBuffers => {
+                if now == Receiving::Starved {
+                    self.starved.push_back(id);
+                }
+            }
+            Receipt::Cancelled => {}
+            Receipt::End | Receipt::Failed(_) => {
+                if now == Receiving::Over && ending == Ending::Open {
+                    let result = match receipt {
+                        Receipt::Failed(error) => Err(error),
+                        _ => Ok(()),
+                    };
+                    events.push(Event::ReceiveEnded { connection: id, result });
+                }
+            }
+        }
+        if armed == Armed::Ended {
+            self.advance(id);
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        index: usize,
+        result: io::Result<OwnedFd>,
+        armed: Armed,
+        events: &mut Vec<Event>,
+    ) {
+        let mut pause = None;
+        match result {
+            Ok(socket) => events.push(Event::Accepted { socket, listener: index }),
+            Err(error) => match AcceptFailure::of(&error) {
+                AcceptFailure::OfOneConnection => {}
+                AcceptFailure::OfTheProcess => pause = Some(error),
+            },
+        }
+        if armed == Armed::Still {
+            return;
+        }
+        let listener = &mut self.listeners[index];
+        if listener.accepting == Accepting::Stopping {
+            listener.socket = None;
+        } else if let Some(error) = pause {
+            listener.accepting = Accepting::Paused(Retry::after_a_while());
+            events.push(Event::AcceptPaused { error });
+        } else {
+            self.accept(index);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        if let Some(socket) = &listener.socket {
+            listener.accepting = Accepting::Armed;
+            self.ring.accept(listener_token(index), socket.as_fd());
+        }
+    }
+
+    /// Accepts again where the pause is over; how long the turn may wait at most.
+    fn retry_accepting(&mut self, mut wait: Wait) -> Wait {
+        for index in 0..self.listeners.len() {
+            if let Accepting::Paused(retry) = self.listeners[index].accepting {
+                match retry.left() {
+                    None => self.accept(index),
+                    Some(left) => wait = wait.at_most(left),
+                }
+            }
+        }
+        wait
+    }
+}
+
+impl<F: Faults> Driver for UringDriver<F> {
+    fn listen(&mut self, listener: OwnedFd) -> io::Result<()> {
+        prepare(&listener)?;
+        self.listeners.push(Listener { socket: Some(listener), accepting: Accepting::Stopping });
+        self.accept(self.listeners.len() - 1);
+        Ok(())
+    }
+
+    fn stop_listening(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            match listener.accepting {
+                // The socket stays open while the kernel may look at it.
+                Accepting::Armed => self.ring.cancel_accept(listener_token(index)),
+                Accepting::Paused(_) => listener.socket = None,
+                Accepting::Stopping => {}
+            }
+            listener.accepting = Accepting::Stopping;
+        }
+    }
+
+    fn adopt(&mut self, id: ConnectionId, socket: OwnedFd) -> io::Result<()> {
+        self.ring.install(id.index, socket)?;
+        let index = id.index as usize;
+        if index >= self.connections.len() {
+            self.connections.resize(index + 1, None);
+        }
+        self.connections[index] = Some(Connection {
+            generation: id.generation,
+            receiving: Receiving::Stopped,
+            wish: Wish::Receive,
+            sending: Sending::Idle,
+            ending: Ending::Open,
+        });
+        self.advance(id);
+        Ok(())
+    }
+
+    fn pause(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.find(id) {
+            connection.wish = Wish::Pause;
+            self.advance(id);
+        }
+    }
+
+    fn resume(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.find(id) {
+            connection.wish = Wish::Receive;
+            self.advance(id);
+        }
+    }
+
+    fn send(&mut self, id: ConnectionId, buffer: Vec<u8>) {
+        self.expect(id).sending = Sending::UnderWay;
+        self.ring.send(token(id), buffer);
+    }
+
+    fn close(&mut self, id: ConnectionId, how: Closing) {
+        let Some(connection) = self.find(id) else {
+            // Closed already, and the event loop will learn so from the event.
+            return;
+        };
+        match (how, connection.ending) {
+            (Closing::Drained, Ending::Open) => connection.ending = Ending::Finishing,
+            (Closing::Drained, _) => {}
+            (Closing::Now, _) => {
+                connection.ending = Ending::Closing;
+                if connection.sending == Sending::UnderWay {
+                    self.ring.cancel_send(token(id));
+                }
+            }
+        }
+        self.advance(id);
+    }
+
+    fn detach(&mut self, id: ConnectionId) {
+        let connection = self.expect(id);
+        assert_eq!(
+            connection.sending,
+            Sending::Idle,
+            "no send is under way when a connection is detached"
+        );
+        connection.ending = Ending::Detaching;
+        self.advance(id);
+    }
+
+    fn recycle(&mut self, piece: Piece) {
+        match piece.0 {
+            Storage::Ring(filled) => self.ring.recycle(filled),
+            Storage::Pool { .. } => panic!("the piece came from another driver"),
+        }
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        self.feed_starved();
+        let wait = self.retry_accepting(wait);
+        self.ring.turn(match wait {
+            Wait::AtMost(time) if self.ready.is_empty() => corelane_uring::Wait::AtMost(time),
+            _ => corelane_uring::Wait::No,
+        })?;
+        events.append(&mut self.ready);
+        while let Some(completion) = self.ring.reap() {
+            self.handle(completion, events);
+            events.append(&mut self.ready);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an operation failed for a reason that says nothing of the connection.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+}
+
+fn token(id: ConnectionId) -> Token {
+    Token { slot: id.index, generation: id.generation }
+}
+
+fn id(token: Token) -> ConnectionId {
+    ConnectionId { index: token.slot, generation: token.generation }
+}
+
+/// Listeners are told apart by their place; they are never replaced.
+fn listener_token(index: usize) -> Token {
+    Token { slot: u32::try_from(index).expect("few listeners"), generation: 0 }
+}
