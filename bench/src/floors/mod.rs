@@ -160,7 +160,11 @@ impl Server {
     ///
     /// # Errors
     /// It could not listen, or its thread not start.
-    pub fn start(runtime: Runtime, work: Work, cpu: Option<usize>) -> io::Result<Server> {
+    pub fn start(
+        runtime: Runtime,
+        service: impl Service,
+        cpu: Option<usize>,
+    ) -> io::Result<Server> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = Address::Tcp(listener.local_addr()?.to_string());
         let stop = Arc::new(AtomicBool::new(false));
@@ -171,10 +175,7 @@ impl Server {
             if let Some(id) = cpu {
                 core_affinity::set_for_current(core_affinity::CoreId { id });
             }
-            match work {
-                Work::Fixed => runtime.serve(listener, &post, FixedReplies),
-                Work::Cache => runtime.serve(listener, &post, SmallCache::default()),
-            }
+            runtime.serve(listener, &post, service)
         })?;
         match thread_id.recv() {
             Ok(id) => {
@@ -191,6 +192,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> Address {
         self.address.clone()
+    }
+
+    /// Its thread.
+    pub fn threads(&self) -> &ServerThreads {
+        &self.threads
     }
 }
 
@@ -257,8 +263,12 @@ pub fn compare(options: &FloorsOptions) -> Result<Comparison, FloorsError> {
     for work in Work::ALL {
         let mut servers = Vec::new();
         for &runtime in Runtime::ALL {
-            let server = Server::start(runtime, work, options.server_cpu)
-                .map_err(|error| FloorsError::Server { runtime, error })?;
+            let cpu = options.server_cpu;
+            let server = match work {
+                Work::Fixed => Server::start(runtime, FixedReplies, cpu),
+                Work::Cache => Server::start(runtime, SmallCache::default(), cpu),
+            };
+            let server = server.map_err(|error| FloorsError::Server { runtime, error })?;
             if work == Work::Cache {
                 slice(options, runtime, work, &server, Task::Fill)?;
             }
