@@ -1,20 +1,25 @@
 //! Requests to bytes.
 
-use crate::limits::{KEY_BYTES_MAX, NOTICE_ID, TOKEN_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{
+    HEADER_BYTES, KEY_BYTES_MAX, NOTICE_ID, OPTIONS_BYTES_MAX, TOKEN_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use crate::model::*;
 use crate::wire::layout::{
     HELLO_ANY_CORE, Opcode, REQUEST_MAGIC, RequestHeader, TTL_KEEP, TTL_MS_MAX, TTL_NEVER, flag,
     tag,
 };
-use crate::wire::options::{Condition, OptionsBuffer};
+use crate::wire::options::{Condition, push_condition, push_option};
 use crate::wire::refusal::EncodeError;
 
-/// What a request has beside its head: made without touching the output, so that a request
-/// without an encoding leaves no trace.
+/// All options that one request can have together: deadline (2+8), TTL (2+8), user flags (2+4),
+/// condition (2+9), least version (2+8), initial value (2+8), part (2+2).
+const WRITTEN_OPTIONS_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4;
+const _: () = assert!(WRITTEN_OPTIONS_BYTES_MAX <= OPTIONS_BYTES_MAX);
+
+/// What a request has beside its head, once its options are written.
 struct Body<'a> {
     opcode: Opcode,
     flags: u8,
-    options: OptionsBuffer,
     key: &'a [u8],
     /// The value section in two pieces, either of which may be empty.
     value: [&'a [u8]; 2],
@@ -24,17 +29,37 @@ struct Body<'a> {
 ///
 /// # Errors
 /// The request has no encoding; `out` is as it was.
+#[inline]
 pub fn encode_request(
     head: &RequestHead,
     request: &Request<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    let start = out.len();
+    let result = append(head, request, out);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+/// The same, but leaves what was written when it fails.
+fn append(head: &RequestHead, request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     if head.id.0 == NOTICE_ID {
         return Err(EncodeError::ReservedId);
     }
+    // The header is written last, when the length of the options is known.
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    if let Some(deadline) = head.deadline {
+        push_option(out, tag::DEADLINE, &deadline.0.to_le_bytes());
+    }
     // Small value sections of fixed form live here while the frame is put together.
     let mut fixed = [0u8; 12];
-    let mut body = body_of(request, head.deadline, &mut fixed)?;
+    let mut body = write_options(request, &mut fixed, out)?;
+    if let Some(part) = head.part {
+        push_option(out, tag::PART, &part.to_le_bytes());
+    }
     if head.answer == Answer::Never {
         if !body.opcode.is_write() {
             return Err(EncodeError::NoReplyToRead);
@@ -44,9 +69,7 @@ pub fn encode_request(
     if head.want_version == WantVersion::Yes {
         body.flags |= flag::WANT_VERSION;
     }
-    if let Some(part) = head.part {
-        body.options.push(tag::PART, &part.to_le_bytes());
-    }
+    let options_bytes = out.len() - start - HEADER_BYTES;
     let value_bytes = body.value[0].len() + body.value[1].len();
     if body.key.len() > KEY_BYTES_MAX {
         return Err(EncodeError::KeyTooLong);
@@ -54,67 +77,63 @@ pub fn encode_request(
     if value_bytes > VALUE_BYTES_MAX {
         return Err(EncodeError::ValueTooLarge);
     }
-    let options = body.options.as_bytes();
     let header = RequestHeader {
         magic: REQUEST_MAGIC,
         opcode: body.opcode as u8,
         flags: body.flags,
-        options_bytes: body.options.len(),
+        // At most WRITTEN_OPTIONS_BYTES_MAX.
+        options_bytes: options_bytes as u8,
         id: head.id,
         // The limits just checked keep both lengths within their fields.
-        body_bytes: (options.len() + body.key.len() + value_bytes) as u32,
+        body_bytes: (options_bytes + body.key.len() + value_bytes) as u32,
         key_bytes: body.key.len() as u16,
         epoch: head.epoch,
     };
-    out.reserve(header.frame_bytes());
-    out.extend_from_slice(&header.to_bytes());
-    out.extend_from_slice(options);
+    out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
     out.extend_from_slice(body.key);
-    out.extend_from_slice(body.value[0]);
-    out.extend_from_slice(body.value[1]);
+    for piece in body.value {
+        if !piece.is_empty() {
+            out.extend_from_slice(piece);
+        }
+    }
     Ok(())
 }
 
-/// Options are written in ascending order of their tags, so that a request has one encoding.
-fn body_of<'a>(
+/// Writes the request's own options, in ascending order of their tags, so that a request has
+/// one encoding; says what else there is.
+fn write_options<'a>(
     request: &Request<'a>,
-    deadline: Option<MonotonicUs>,
     fixed: &'a mut [u8; 12],
+    out: &mut Vec<u8>,
 ) -> Result<Body<'a>, EncodeError> {
-    let mut options = OptionsBuffer::new();
-    if let Some(deadline) = deadline {
-        options.push(tag::DEADLINE, &deadline.0.to_le_bytes());
-    }
     let plain = |opcode: Opcode, key: &'a [u8], value: &'a [u8]| Body {
         opcode,
         flags: 0,
-        options,
         key,
         value: [value, &[]],
     };
     Ok(match *request {
         Request::Get { key, least_version } => {
-            let mut body = plain(Opcode::Get, key, &[]);
             if let Some(version) = least_version {
-                body.options.push(tag::LEAST_VERSION, &version.0.to_le_bytes());
+                push_option(out, tag::LEAST_VERSION, &version.0.to_le_bytes());
             }
-            body
+            plain(Opcode::Get, key, &[])
         }
         Request::Set(Set { key, value, user_flags, ttl, condition }) => {
             let mut body = plain(Opcode::Set, key, value);
-            push_ttl(&mut body, ttl)?;
+            push_ttl(&mut body, ttl, out)?;
             if user_flags != 0 {
-                body.options.push(tag::USER_FLAGS, &user_flags.to_le_bytes());
+                push_option(out, tag::USER_FLAGS, &user_flags.to_le_bytes());
             }
             match condition {
                 SetCondition::Always => {}
-                SetCondition::Absent => body.options.push_condition(Condition::Absent),
-                SetCondition::Present => body.options.push_condition(Condition::Present),
+                SetCondition::Absent => push_condition(out, Condition::Absent),
+                SetCondition::Present => push_condition(out, Condition::Present),
                 SetCondition::VersionIs(version) => {
-                    body.options.push_condition(Condition::VersionIs(version.0));
+                    push_condition(out, Condition::VersionIs(version.0));
                 }
                 SetCondition::NewerThan(version) => {
-                    body.options.push_condition(Condition::NewerThan(version.0));
+                    push_condition(out, Condition::NewerThan(version.0));
                 }
             }
             body
@@ -124,10 +143,10 @@ fn body_of<'a>(
             match condition {
                 DeleteCondition::Always => {}
                 DeleteCondition::VersionIs(version) => {
-                    body.options.push_condition(Condition::VersionIs(version.0));
+                    push_condition(out, Condition::VersionIs(version.0));
                 }
                 DeleteCondition::ValueIs(value) => {
-                    body.options.push_condition(Condition::ValueIs);
+                    push_condition(out, Condition::ValueIs);
                     body.value[0] = value;
                 }
             }
@@ -136,12 +155,12 @@ fn body_of<'a>(
         Request::MultiGet(keys) => plain(Opcode::MultiGet, &[], keys.encoded()),
         Request::GetAndTouch { key, ttl } => {
             let mut body = plain(Opcode::GetAndTouch, key, &[]);
-            push_ttl(&mut body, ttl)?;
+            push_ttl(&mut body, ttl, out)?;
             body
         }
         Request::Touch { key, ttl } => {
             let mut body = plain(Opcode::Touch, key, &[]);
-            push_ttl(&mut body, ttl)?;
+            push_ttl(&mut body, ttl, out)?;
             body
         }
         Request::Exists { key } => plain(Opcode::Exists, key, &[]),
@@ -159,9 +178,9 @@ fn body_of<'a>(
                 Arithmetic::Unsigned64 => 1,
             };
             let mut body = plain(Opcode::Count, key, &fixed[..10]);
-            push_ttl(&mut body, ttl)?;
+            push_ttl(&mut body, ttl, out)?;
             if let Some(initial) = initial {
-                body.options.push(tag::INITIAL, &initial.to_le_bytes());
+                push_option(out, tag::INITIAL, &initial.to_le_bytes());
             }
             body
         }
@@ -189,7 +208,7 @@ fn body_of<'a>(
     })
 }
 
-fn push_ttl(body: &mut Body<'_>, ttl: Ttl) -> Result<(), EncodeError> {
+fn push_ttl(body: &mut Body<'_>, ttl: Ttl, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let number = match ttl {
         Ttl::Default => return Ok(()),
         Ttl::Never => TTL_NEVER,
@@ -202,6 +221,6 @@ fn push_ttl(body: &mut Body<'_>, ttl: Ttl) -> Result<(), EncodeError> {
             ms
         }
     };
-    body.options.push(tag::TTL, &number.to_le_bytes());
+    push_option(out, tag::TTL, &number.to_le_bytes());
     Ok(())
 }

@@ -114,57 +114,28 @@ fn u16_of(tag: u8, value: &[u8]) -> Result<u16, Refusal> {
 const WRITTEN_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4;
 const _: () = assert!(WRITTEN_BYTES_MAX <= crate::limits::OPTIONS_BYTES_MAX);
 
-/// Options being written, on the stack, since their length stands before them.
-#[derive(Debug)]
-pub(crate) struct OptionsBuffer {
-    bytes: [u8; WRITTEN_BYTES_MAX],
-    length: usize,
+/// Appends one option.
+#[inline]
+pub(crate) fn push_option<const N: usize>(out: &mut Vec<u8>, tag: u8, value: &[u8; N]) {
+    out.extend_from_slice(&[tag, N as u8]);
+    out.extend_from_slice(value);
 }
 
-impl OptionsBuffer {
-    #[inline]
-    pub(crate) fn new() -> OptionsBuffer {
-        OptionsBuffer { bytes: [0; WRITTEN_BYTES_MAX], length: 0 }
-    }
-
-    /// The block as it goes into the frame.
-    #[inline]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-
-    /// Length of the block, as the header has it.
-    #[inline]
-    pub(crate) fn len(&self) -> u8 {
-        // At most WRITTEN_BYTES_MAX, which the assertion above bounds.
-        self.length as u8
-    }
-
-    pub(crate) fn push(&mut self, tag: u8, value: &[u8]) {
-        self.extend(&[tag, value.len() as u8]);
-        self.extend(value);
-    }
-
-    pub(crate) fn push_condition(&mut self, condition: Condition) {
-        let (kind, version) = match condition {
-            Condition::Absent => (condition::ABSENT, None),
-            Condition::Present => (condition::PRESENT, None),
-            Condition::ValueIs => (condition::VALUE_IS, None),
-            Condition::VersionIs(version) => (condition::VERSION_IS, Some(version)),
-            Condition::NewerThan(version) => (condition::NEWER_THAN, Some(version)),
-        };
-        match version {
-            None => self.push(tag::CONDITION, &[kind]),
-            Some(version) => {
-                let mut value = [kind; 9];
-                value[1..].copy_from_slice(&version.to_le_bytes());
-                self.push(tag::CONDITION, &value);
-            }
+/// Appends a condition option.
+pub(crate) fn push_condition(out: &mut Vec<u8>, condition: Condition) {
+    let (kind, version) = match condition {
+        Condition::Absent => (condition::ABSENT, None),
+        Condition::Present => (condition::PRESENT, None),
+        Condition::ValueIs => (condition::VALUE_IS, None),
+        Condition::VersionIs(version) => (condition::VERSION_IS, Some(version)),
+        Condition::NewerThan(version) => (condition::NEWER_THAN, Some(version)),
+    };
+    match version {
+        None => push_option(out, tag::CONDITION, &[kind]),
+        Some(version) => {
+            let mut value = [kind; 9];
+            value[1..].copy_from_slice(&version.to_le_bytes());
+            push_option(out, tag::CONDITION, &value);
         }
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
     }
 }

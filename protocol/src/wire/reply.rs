@@ -5,7 +5,7 @@ use crate::model::*;
 use crate::wire::layout::{
     CORE_RANGE_BYTES, KIND_PART, REPLY_MAGIC, ReplyHeader, ReplyKind, WELCOME_FIXED_BYTES, tag,
 };
-use crate::wire::options::{Options, OptionsBuffer, TagSet, only};
+use crate::wire::options::{Options, TagSet, only, push_option};
 use crate::wire::refusal::ReplyError;
 
 /// A reply and what accompanies it.
@@ -51,13 +51,12 @@ pub fn encode_reply(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(bytes);
         }
         Reply::Done { version } => {
-            let options = version_option(version);
-            put_head(head, Status::Ok, ReplyKind::Done, &options, 0, out);
+            put_head(head, Status::Ok, ReplyKind::Done, ReplyOptions::version(version), 0, out);
         }
         Reply::Failed { status, message } => {
             assert!(status != Status::Ok, "a failure needs a status that says so");
-            let options = OptionsBuffer::new();
-            put_head(head, status, ReplyKind::Failed, &options, message.len(), out);
+            let none = ReplyOptions::default();
+            put_head(head, status, ReplyKind::Failed, none, message.len(), out);
             out.extend_from_slice(message.as_bytes());
         }
         _ => encode_rare(head, reply, out),
@@ -98,48 +97,43 @@ pub fn write_value_head(
     out: &mut Vec<u8>,
 ) {
     assert!(value_bytes <= VALUE_BYTES_MAX, "no value is that long");
-    let mut options = OptionsBuffer::new();
-    if user_flags != 0 {
-        options.push(tag::USER_FLAGS, &user_flags.to_le_bytes());
-    }
-    if let Some(version) = version {
-        options.push(tag::VERSION, &version.0.to_le_bytes());
-    }
-    out.reserve(HEADER_BYTES + usize::from(options.len()) + value_bytes);
-    put_head(head, Status::Ok, ReplyKind::Value, &options, value_bytes, out);
+    let user_flags = (user_flags != 0).then_some(user_flags);
+    let options = ReplyOptions { user_flags, version, retry_after_us: None };
+    out.reserve(HEADER_BYTES + options.encoded_bytes() + value_bytes);
+    put_head(head, Status::Ok, ReplyKind::Value, options, value_bytes, out);
 }
 
 fn encode_rare(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
-    let none = OptionsBuffer::new();
+    let none = ReplyOptions::default();
     match *reply {
         Reply::Value(_) | Reply::Done { .. } | Reply::Failed { .. } => {
             unreachable!("encoded by the caller")
         }
         Reply::Number { number, version } => {
-            put_head(head, Status::Ok, ReplyKind::Number, &version_option(version), 8, out);
+            put_head(head, Status::Ok, ReplyKind::Number, ReplyOptions::version(version), 8, out);
             out.extend_from_slice(&number.to_le_bytes());
         }
         Reply::Remaining(Remaining::Never) => {
-            put_head(head, Status::Ok, ReplyKind::Remaining, &none, 0, out);
+            put_head(head, Status::Ok, ReplyKind::Remaining, none, 0, out);
         }
         Reply::Remaining(Remaining::Ms(ms)) => {
-            put_head(head, Status::Ok, ReplyKind::Remaining, &none, 8, out);
+            put_head(head, Status::Ok, ReplyKind::Remaining, none, 8, out);
             out.extend_from_slice(&ms.to_le_bytes());
         }
         Reply::Stats { core, text } => {
-            put_head(head, Status::Ok, ReplyKind::Stats, &none, 2 + text.len(), out);
+            put_head(head, Status::Ok, ReplyKind::Stats, none, 2 + text.len(), out);
             out.extend_from_slice(&core.to_le_bytes());
             out.extend_from_slice(text);
         }
         Reply::Pong { clock } => {
-            put_head(head, Status::Ok, ReplyKind::Pong, &none, 8, out);
+            put_head(head, Status::Ok, ReplyKind::Pong, none, 8, out);
             out.extend_from_slice(&clock.0.to_le_bytes());
         }
-        Reply::End => put_head(head, Status::End, ReplyKind::End, &none, 0, out),
+        Reply::End => put_head(head, Status::End, ReplyKind::End, none, 0, out),
         Reply::Busy { retry_after_us } => {
-            let mut options = OptionsBuffer::new();
-            options.push(tag::RETRY_AFTER, &retry_after_us.to_le_bytes());
-            put_head(head, Status::Busy, ReplyKind::Busy, &options, 0, out);
+            let options =
+                ReplyOptions { retry_after_us: Some(retry_after_us), ..ReplyOptions::default() };
+            put_head(head, Status::Busy, ReplyKind::Busy, options, 0, out);
         }
         Reply::Welcome(Welcome {
             version,
@@ -156,7 +150,7 @@ fn encode_rare(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
             let ranges = u16::try_from(core_ranges.len() / CORE_RANGE_BYTES)
                 .expect("there are no more ranges than slots");
             let payload_bytes = WELCOME_FIXED_BYTES + node_name.len() + core_ranges.len();
-            put_head(head, Status::Ok, ReplyKind::Welcome, &none, payload_bytes, out);
+            put_head(head, Status::Ok, ReplyKind::Welcome, none, payload_bytes, out);
             for field in [version, core, cores, key_bytes_max] {
                 out.extend_from_slice(&field.to_le_bytes());
             }
@@ -170,13 +164,42 @@ fn encode_rare(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
-#[inline]
-fn version_option(version: Option<Version>) -> OptionsBuffer {
-    let mut options = OptionsBuffer::new();
-    if let Some(version) = version {
-        options.push(tag::VERSION, &version.0.to_le_bytes());
+/// The options of a reply that is being written.
+#[derive(Clone, Copy, Debug, Default)]
+struct ReplyOptions {
+    user_flags: Option<u32>,
+    version: Option<Version>,
+    retry_after_us: Option<u32>,
+}
+
+impl ReplyOptions {
+    #[inline]
+    fn version(version: Option<Version>) -> ReplyOptions {
+        ReplyOptions { version, ..ReplyOptions::default() }
     }
-    options
+
+    /// At most 6 + 10 + 6 bytes.
+    #[inline]
+    fn encoded_bytes(&self) -> usize {
+        let user_flags = if self.user_flags.is_some() { 2 + 4 } else { 0 };
+        let version = if self.version.is_some() { 2 + 8 } else { 0 };
+        let retry_after = if self.retry_after_us.is_some() { 2 + 4 } else { 0 };
+        user_flags + version + retry_after
+    }
+
+    /// In ascending order of tags, so that a reply has one encoding.
+    #[inline]
+    fn append(&self, out: &mut Vec<u8>) {
+        if let Some(user_flags) = self.user_flags {
+            push_option(out, tag::USER_FLAGS, &user_flags.to_le_bytes());
+        }
+        if let Some(version) = self.version {
+            push_option(out, tag::VERSION, &version.0.to_le_bytes());
+        }
+        if let Some(retry_after_us) = self.retry_after_us {
+            push_option(out, tag::RETRY_AFTER, &retry_after_us.to_le_bytes());
+        }
+    }
 }
 
 #[inline]
@@ -184,7 +207,7 @@ fn put_head(
     head: &ReplyHead,
     status: Status,
     kind: ReplyKind,
-    options: &OptionsBuffer,
+    options: ReplyOptions,
     payload_bytes: usize,
     out: &mut Vec<u8>,
 ) {
@@ -192,15 +215,15 @@ fn put_head(
         magic: REPLY_MAGIC,
         status: status as u8,
         kind: kind as u8 | if head.part.is_some() { KIND_PART } else { 0 },
-        options_bytes: options.len(),
+        options_bytes: options.encoded_bytes() as u8,
         id: head.id,
-        body_bytes: u32::try_from(usize::from(options.len()) + payload_bytes)
+        body_bytes: u32::try_from(options.encoded_bytes() + payload_bytes)
             .expect("no reply is that long"),
         detail: head.part.unwrap_or(0),
         epoch: head.epoch,
     };
     out.extend_from_slice(&header.to_bytes());
-    out.extend_from_slice(options.as_bytes());
+    options.append(out);
 }
 
 /// Decodes the reply at the start of `bytes`, whose body (all after the header) may be
