@@ -11,4 +11,17 @@
 pub mod config;
 pub mod control;
 pub mod driver;
+pub mod node;
 pub mod system;
+
+mod affinity;
+mod budget;
+mod clock;
+mod data_core;
+mod event_loop;
+mod gate;
+mod lanes;
+mod listeners;
+
+pub use listeners::ListenError;
+pub use node::{CorePanicked, IoKind, Node, StartError};

@@ -1,0 +1,63 @@
+//! What `memory` is divided into. The setting is the whole process's; the shards get what
+//! is left after everything else that can grow.
+//!
+//! ```text
+//!   memory
+//! - program, control thread, allocator slack   PROCESS_BYTES
+//! - receive buffers                            cores × RECEIVE_BUFFERS × RECEIVE_BUFFER_BYTES
+//! - lanes                                      cores² × 256 × 64 B
+//! - connection tables                          connections_max × CONNECTION_BYTES
+//! - replies waiting to be sent                 1/16 of memory, over all cores
+//! = shards, in equal parts
+//! ```
+
+use crate::config::Config;
+
+/// The program itself, the control thread and what the allocator keeps back.
+const PROCESS_BYTES: u64 = 8 << 20;
+/// Receive buffers a core.
+pub(crate) const RECEIVE_BUFFERS: u16 = 256;
+/// Bytes of one receive buffer. Larger ones gained nothing that could be measured.
+pub(crate) const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
+/// What a connection costs while nothing is under way, in the engine and the driver.
+const CONNECTION_BYTES: u64 = 512;
+/// Which part of the memory replies may take that wait to be sent.
+const OUTPUT_SHARE: u64 = 16;
+
+/// The parts of the memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// One core's shard.
+    pub(crate) shard_bytes: u64,
+    /// One core's replies waiting to be sent.
+    pub(crate) output_bytes: usize,
+}
+
+/// Divides the memory among so many cores.
+pub(crate) fn divide(config: &Config, cores: u16) -> Budget {
+    let cores = u64::from(cores);
+    let lanes = cores * cores * (corelane_mesh::LANE_SLOTS * corelane_mesh::MAIL_BYTES_MAX) as u64;
+    let buffers = cores * u64::from(RECEIVE_BUFFERS) * u64::from(RECEIVE_BUFFER_BYTES);
+    let connections = config.connections_max as u64 * CONNECTION_BYTES;
+    let output = config.memory / OUTPUT_SHARE;
+    let others = PROCESS_BYTES + lanes + buffers + connections + output;
+    // Where the rest is too small to serve from, the shard says so when it is made.
+    let shards = config.memory.saturating_sub(others);
+    Budget { shard_bytes: shards / cores, output_bytes: (output / cores) as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_do_not_exceed_the_whole() {
+        for (memory, cores) in [(64 << 20, 1), (1 << 30, 2), (256 << 30, 64)] {
+            let config = Config { memory, ..Config::default() };
+            let budget = divide(&config, cores);
+            let parts = (budget.shard_bytes + budget.output_bytes as u64) * u64::from(cores);
+            assert!(parts < memory, "{memory} {cores}");
+            assert!(budget.shard_bytes * u64::from(cores) > memory / 2, "{memory} {cores}");
+        }
+    }
+}

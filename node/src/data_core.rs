@@ -1,0 +1,106 @@
+//! One data core: a pinned thread that makes its driver and its engine, and runs the loop.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use corelane_engine::{Engine, EngineConfig};
+use corelane_mesh::End;
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::budget::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+use crate::clock::Clock;
+use crate::control::CoreSnapshot;
+use crate::driver::{self, Driver, DriverConfig, EpollDriver, UringDriver, Waker};
+use crate::event_loop::{Command, EventLoop};
+use crate::gate::Gate;
+use crate::lanes::{CoreMail, Lanes};
+use crate::node::{IoKind, StartError};
+
+/// What a core is made of.
+pub(crate) struct CoreParts {
+    pub(crate) engine: EngineConfig,
+    /// The CPU that it stays on, if it does.
+    pub(crate) cpu: Option<usize>,
+    pub(crate) io: IoKind,
+    pub(crate) connections_max: u32,
+    pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) end: End<CoreMail>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) snapshot: Arc<CoreSnapshot>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Clock,
+    /// Where the core tells that it is made, or why not.
+    pub(crate) made: Sender<Result<Made, StartError>>,
+    /// Where it then gets what it needs to start.
+    pub(crate) start: Receiver<Arc<[Waker]>>,
+}
+
+/// A core that is ready to start.
+pub(crate) struct Made {
+    pub(crate) core: u16,
+    pub(crate) waker: Waker,
+    /// The thread's id, as the system knows it.
+    pub(crate) thread: i32,
+}
+
+/// Runs a core to its end. Called on the core's own thread, since a ring belongs to the
+/// thread that makes it.
+pub(crate) fn run(parts: CoreParts) {
+    let config = DriverConfig {
+        connections_max: parts.connections_max,
+        buffers: RECEIVE_BUFFERS,
+        buffer_bytes: RECEIVE_BUFFER_BYTES,
+    };
+    match parts.io {
+        IoKind::Uring => run_on(parts, UringDriver::new(config)),
+        IoKind::Epoll => run_on(parts, EpollDriver::new(config)),
+    }
+}
+
+fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartError>) {
+    let core = parts.engine.core;
+    if let Some(cpu) = parts.cpu
+        && !core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
+    {
+        tracing::warn!("core {core} could not be pinned to CPU {cpu}");
+    }
+    let (clock, made) = (parts.clock, parts.made);
+    let prepared = driver.map_err(StartError::from).and_then(|(mut driver, waker)| {
+        for listener in parts.listeners {
+            driver.listen(listener).map_err(StartError::Listen)?;
+        }
+        // Pinned before: the shard's first pages come from this CPU's memory.
+        let engine = Engine::new(EngineConfig { now: clock.now(), ..parts.engine })?;
+        Ok((driver, engine, waker))
+    });
+    let (driver, engine) = match prepared {
+        Ok((driver, engine, waker)) => {
+            let thread = crate::affinity::thread_id();
+            if made.send(Ok(Made { core, waker, thread })).is_err() {
+                return;
+            }
+            (driver, engine)
+        }
+        Err(error) => {
+            // The node that waits for it gives up; nobody else is there to hear it.
+            let _ = made.send(Err(error));
+            return;
+        }
+    };
+    // Where another core could not be made, the node gives up and nobody sends.
+    let Ok(wakers) = parts.start.recv() else { return };
+    let event_loop = EventLoop {
+        driver,
+        engine,
+        lanes: Lanes::new(parts.end, wakers),
+        commands: parts.commands,
+        snapshot: parts.snapshot,
+        gate: parts.gate,
+        clock,
+        mails: Vec::new(),
+    };
+    if let Err(error) = event_loop.run() {
+        // A core that is gone takes its slots with it: the node cannot go on in part.
+        panic!("core {core} cannot go on: {error}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The loop of one data core: a fixed order, bounded work a turn, one call that may block.
+//!
+//! ```text
+//! events of the last turn ─► engine      (accepts, bytes, sends that ended)
+//! mail of other cores     ─► engine      (a bounded number)
+//! commands                ─► engine      (drain, stop)
+//! engine.tick                            (expiry, eviction, timers: bounded slices)
+//! engine.flush_output     ─► one send a connection, mail to other cores
+//! driver.turn                            (everything queued to the kernel; wait; new events)
+//! ```
+//!
+//! An error of one connection is an input of the engine, never an end of the loop.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane_engine::{Agenda, Closing, ConnectionId, Engine, Mail, Output, ReceiveEnd, SendEnd};
+use corelane_mesh::{Drained, Sleep};
+use corelane_protocol::limits::NOTICE_ID;
+use corelane_protocol::{MonotonicUs, Reply, ReplyHead, RequestId, Status, wire};
+use corelane_ring::Core;
+use crossbeam_channel::Receiver;
+
+use crate::clock::Clock;
+use crate::control::CoreSnapshot;
+use crate::driver::{self, Driver, Event, Wait};
+use crate::gate::Gate;
+use crate::lanes::{Adoption, CoreMail, Lanes};
+
+/// Longest wait of a turn: how often an idle core publishes its numbers.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// Microseconds between two publications of the core's numbers.
+const PUBLISH_INTERVAL_US: u64 = 100_000;
+/// Wait while mail is held back by a full lane.
+const WAIT_FOR_LANE: Duration = Duration::from_micros(100);
+
+/// What the control side tells a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Take no new connections, answer what has arrived, end when all are closed.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// Whether the core goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Serving,
+    Draining,
+    Over,
+}
+
+/// Everything of one data core.
+pub(crate) struct EventLoop<D> {
+    pub(crate) driver: D,
+    pub(crate) engine: Engine,
+    pub(crate) lanes: Lanes,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) snapshot: Arc<CoreSnapshot>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Clock,
+    /// Mail taken from the lanes; empty between turns.
+    pub(crate) mails: Vec<(u16, CoreMail)>,
+}
+
+impl<D: Driver> EventLoop<D> {
+    /// Serves until told to stop, or drained.
+    ///
+    /// # Errors
+    /// The kernel refuses the loop itself.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::new();
+        let mut life = Life::Serving;
+        let mut publish_at = MonotonicUs(0);
+        loop {
+            let now = self.clock.now();
+            let idle = events.is_empty();
+            for event in events.drain(..) {
+                self.handle(event, now);
+            }
+            let mail = self.receive_mail(now);
+            life = self.obey(life, now);
+            let agenda = self.engine.tick(now, &mut World::of(&mut self.driver, &mut self.lanes));
+            self.engine.flush_output(now, &mut World::of(&mut self.driver, &mut self.lanes));
+            let delivered = self.lanes.flush();
+
+            let counters = self.engine.counters_mut();
+            counters.turns += 1;
+            counters.turns_idle += u64::from(idle);
+            if now >= publish_at || life == Life::Over {
+                publish_at = MonotonicUs(now.0 + PUBLISH_INTERVAL_US);
+                self.publish();
+            }
+            if life == Life::Over {
+                return Ok(());
+            }
+
+            let mut wait = match (agenda, mail) {
+                (Agenda::Now, _) | (_, Drained::More) => Wait::No,
+                (Agenda::At(at), Drained::Empty) => {
+                    let until = Duration::from_micros(at.0.saturating_sub(now.0));
+                    Wait::AtMost(until.min(if delivered { WAIT_MAX } else { WAIT_FOR_LANE }))
+                }
+            };
+            if wait != Wait::No && self.lanes.prepare_sleep() == Sleep::MailWaiting {
+                wait = Wait::No;
+            }
+            self.driver.turn(wait, &mut events)?;
+            self.lanes.awake();
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: MonotonicUs) {
+        let mut world = World::of(&mut self.driver, &mut self.lanes);
+        match event {
+            Event::Accepted { socket, listener: _ } => {
+                if self.gate.enter() {
+                    self.take_over(socket, &[], now);
+                } else {
+                    self.engine.counters_mut().connections_refused += 1;
+                    refuse(socket);
+                }
+            }
+            Event::AcceptPaused { error } => {
+                self.engine.counters_mut().accept_pauses += 1;
+                tracing::warn!("accepting connections pauses: {error}");
+            }
+            Event::Received { connection, piece } => {
+                self.engine.received(connection, piece.bytes(), now, &mut world);
+                self.driver.recycle(piece);
+            }
+            Event::ReceiveEnded { connection, result } => {
+                let end = match result {
+                    Ok(()) => ReceiveEnd::PeerFinished,
+                    Err(_) => ReceiveEnd::Broken,
+                };
+                self.engine.receive_ended(connection, end, now, &mut world);
+            }
+            Event::Sent { connection, buffer, result } => {
+                let end = if result.is_ok() { SendEnd::Whole } else { SendEnd::Failed };
+                self.engine.sent(connection, buffer, end, now, &mut world);
+            }
+            Event::Closed { connection } => {
+                self.engine.closed(connection);
+                self.gate.leave();
+            }
+            Event::Detached { connection, socket } => {
+                if let Some(handover) = self.engine.detached(connection) {
+                    let adoption = Adoption { socket, received: handover.received };
+                    self.lanes.send(handover.to, CoreMail::Adopt(Box::new(adoption)));
+                }
+            }
+            Event::Woken => {}
+        }
+    }
+
+    /// Begins to serve a connection that has sent `received` so far.
+    fn take_over(&mut self, socket: OwnedFd, received: &[u8], now: MonotonicUs) {
+        let id = self.engine.opened(now);
+        if let Err(error) = self.driver.adopt(id, socket) {
+            tracing::warn!("a connection is dropped: {error}");
+            self.engine.closed(id);
+            self.gate.leave();
+            return;
+        }
+        if !received.is_empty() {
+            let mut world = World::of(&mut self.driver, &mut self.lanes);
+            self.engine.received(id, received, now, &mut world);
+        }
+    }
+
+    fn receive_mail(&mut self, now: MonotonicUs) -> Drained {
+        let mut mails = std::mem::take(&mut self.mails);
+        let drained = self.lanes.receive(|from, mail| mails.push((from, mail)));
+        for (from, mail) in mails.drain(..) {
+            match mail {
+                CoreMail::Engine(mail) => {
+                    let mut world = World::of(&mut self.driver, &mut self.lanes);
+                    self.engine.mail(Core(from), mail, now, &mut world);
+                }
+                CoreMail::Adopt(adoption) => {
+                    let Adoption { socket, received } = *adoption;
+                    self.take_over(socket, &received, now);
+                }
+            }
+        }
+        self.mails = mails;
+        drained
+    }
+
+    fn obey(&mut self, life: Life, now: MonotonicUs) -> Life {
+        match self.commands.try_recv() {
+            Ok(Command::Drain) if life == Life::Serving => {
+                self.driver.stop_listening();
+                self.engine.drain(now);
+                Life::Draining
+            }
+            Ok(Command::Stop) => Life::Over,
+            // Another core's connections may still need this one: all end together.
+            _ if life == Life::Draining && self.gate.open() == 0 => Life::Over,
+            _ => life,
+        }
+    }
+
+    fn publish(&mut self) {
+        let wakes_sent = self.lanes.wakes_sent;
+        self.engine.counters_mut().wakes_sent = wakes_sent;
+        self.snapshot.publish(&self.engine.counters().values());
+    }
+}
+
+/// The engine's effects on the driver and the lanes of its core.
+struct World<'a, D> {
+    driver: &'a mut D,
+    lanes: &'a mut Lanes,
+}
+
+impl<'a, D> World<'a, D> {
+    fn of(driver: &'a mut D, lanes: &'a mut Lanes) -> World<'a, D> {
+        World { driver, lanes }
+    }
+}
+
+impl<D: Driver> Output for World<'_, D> {
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+        self.driver.send(connection, buffer);
+    }
+
+    fn pause(&mut self, connection: ConnectionId) {
+        self.driver.pause(connection);
+    }
+
+    fn resume(&mut self, connection: ConnectionId) {
+        self.driver.resume(connection);
+    }
+
+    fn close(&mut self, connection: ConnectionId, how: Closing) {
+        let how = match how {
+            Closing::Now => driver::Closing::Now,
+            Closing::Drained => driver::Closing::Drained,
+        };
+        self.driver.close(connection, how);
+    }
+
+    fn detach(&mut self, connection: ConnectionId) {
+        self.driver.detach(connection);
+    }
+
+    fn mail(&mut self, to: Core, mail: Mail) {
+        self.lanes.send(to.0, CoreMail::Engine(mail));
+    }
+}
+
+/// Tells a client that the node has as many connections as it may, as far as its socket
+/// takes that at once, and closes.
+fn refuse(socket: OwnedFd) {
+    let mut notice = Vec::new();
+    let head = ReplyHead { id: RequestId(NOTICE_ID), ..ReplyHead::default() };
+    let message = "the node has as many connections as it may";
+    let reply = Reply::Failed { status: Status::TooManyConnections, message };
+    wire::encode_reply(&head, &reply, &mut notice);
+    // Whether it arrives makes no difference to what happens next.
+    let _ = std::fs::File::from(socket).write(&notice);
+}

@@ -1,0 +1,94 @@
+//! One core's side of the mesh: sending without ever failing, and waking who sleeps.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use corelane_engine::Mail;
+use corelane_mesh::{Delivery, Drained, End, Sleep};
+
+use crate::driver::Waker;
+
+/// What cores send each other.
+#[derive(Debug)]
+pub(crate) enum CoreMail {
+    /// Between engines.
+    Engine(Mail),
+    /// A connection that wants to be on the receiving core.
+    Adopt(Box<Adoption>),
+}
+
+/// A connection on its way to another core.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) socket: OwnedFd,
+    /// What it has sent so far.
+    pub(crate) received: Vec<u8>,
+}
+
+const _: () = assert!(size_of::<CoreMail>() <= corelane_mesh::MAIL_BYTES_MAX);
+
+/// Mail taken from the lanes in one turn.
+const MAIL_A_TURN: usize = 256;
+
+/// One end of the mesh, with an outbox for what does not fit a lane at the moment. Engine
+/// mail is bounded by credits, and connections by their number, so the outbox is too.
+pub(crate) struct Lanes {
+    end: End<CoreMail>,
+    wakers: Arc<[Waker]>,
+    outbox: Vec<VecDeque<CoreMail>>,
+    pub(crate) wakes_sent: u64,
+}
+
+impl Lanes {
+    pub(crate) fn new(end: End<CoreMail>, wakers: Arc<[Waker]>) -> Lanes {
+        let outbox = (0..end.ends()).map(|_| VecDeque::new()).collect();
+        Lanes { end, wakers, outbox, wakes_sent: 0 }
+    }
+
+    pub(crate) fn send(&mut self, to: u16, mail: CoreMail) {
+        let queue = &mut self.outbox[usize::from(to)];
+        if !queue.is_empty() {
+            // What was sent earlier goes first.
+            queue.push_back(mail);
+        } else if let Err(mail) = self.deliver(to, mail) {
+            self.outbox[usize::from(to)].push_back(mail);
+        }
+    }
+
+    fn deliver(&mut self, to: u16, mail: CoreMail) -> Result<(), CoreMail> {
+        if self.end.send(usize::from(to), mail)? == Delivery::WakePeer {
+            self.wakes_sent += 1;
+            self.wakers[usize::from(to)].wake();
+        }
+        Ok(())
+    }
+
+    /// Tries again what did not fit; whether all of it does now.
+    pub(crate) fn flush(&mut self) -> bool {
+        for to in 0..self.outbox.len() {
+            while let Some(mail) = self.outbox[to].pop_front() {
+                if let Err(mail) = self.deliver(to as u16, mail) {
+                    self.outbox[to].push_front(mail);
+                    break;
+                }
+            }
+        }
+        self.outbox.iter().all(VecDeque::is_empty)
+    }
+
+    /// Takes a bounded number of mails.
+    pub(crate) fn receive(&mut self, mut each: impl FnMut(u16, CoreMail)) -> Drained {
+        self.end.drain(MAIL_A_TURN, |from, mail| each(from as u16, mail))
+    }
+
+    /// Before the core blocks: whether it may.
+    pub(crate) fn prepare_sleep(&mut self) -> Sleep {
+        self.end.prepare_sleep()
+    }
+
+    /// After the core may have blocked.
+    pub(crate) fn awake(&mut self) {
+        self.end.awake();
+    }
+}

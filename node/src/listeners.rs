@@ -1,0 +1,128 @@
+//! Listening sockets. Every core has its own for each TCP address (`SO_REUSEPORT`: the
+//! kernel spreads connections over them); the cores share one for each UNIX address.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::config::ListenAddress;
+use crate::control::bind_hint;
+
+/// Connections that the kernel completes ahead of being accepted.
+const BACKLOG: i32 = 4_096;
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{hint}", hint = bind_hint(source))]
+pub struct ListenError {
+    /// Which.
+    pub address: ListenAddress,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The sockets of a node: for each core one of every address.
+pub(crate) struct Listeners {
+    /// By core.
+    pub(crate) sockets: Vec<Vec<OwnedFd>>,
+    /// The addresses, with the ports that were chosen where 0 was asked for.
+    pub(crate) addresses: Vec<ListenAddress>,
+}
+
+/// Opens every address for every core.
+pub(crate) fn open(addresses: &[ListenAddress], cores: u16) -> Result<Listeners, ListenError> {
+    let mut listeners =
+        Listeners { sockets: (0..cores).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    for address in addresses {
+        let failed = |source| ListenError { address: address.clone(), source };
+        let actual = match address {
+            ListenAddress::Tcp(tcp) => {
+                open_tcp(*tcp, &mut listeners.sockets).map(ListenAddress::Tcp)
+            }
+            ListenAddress::Unix(path) => {
+                open_unix(path, &mut listeners.sockets).map(|()| address.clone())
+            }
+        };
+        listeners.addresses.push(actual.map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+fn open_tcp(
+    address: std::net::SocketAddr,
+    sockets: &mut [Vec<OwnedFd>],
+) -> io::Result<std::net::SocketAddr> {
+    // Sockets that share a port join one that another process has, if it shares too. A
+    // first socket that does not share finds out.
+    let probe = tcp_socket(address)?;
+    probe.bind(&address.into())?;
+    let address = probe.local_addr()?.as_socket().expect("a TCP socket has a TCP address");
+    drop(probe);
+    for core in sockets {
+        let socket = tcp_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        core.push(socket.into());
+    }
+    Ok(address)
+}
+
+fn tcp_socket(address: std::net::SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an earlier process that linger do not hold the port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn open_unix(path: &Path, sockets: &mut [Vec<OwnedFd>]) -> io::Result<()> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    if let Err(error) = socket.bind(&address) {
+        if error.kind() != io::ErrorKind::AddrInUse || UnixStream::connect(path).is_ok() {
+            return Err(error);
+        }
+        // A socket file that nobody listens on is left over from a process that was killed.
+        std::fs::remove_file(path)?;
+        socket.bind(&address)?;
+    }
+    socket.listen(BACKLOG)?;
+    let socket = OwnedFd::from(socket);
+    for core in sockets {
+        core.push(socket.as_fd().try_clone_to_owned()?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_told_even_from_a_sharing_process() {
+        let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
+        let first = open(&[any], 2).unwrap();
+        let error = open(&first.addresses, 1).err().expect("the port is taken");
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("another process listens there"), "{error}");
+    }
+
+    #[test]
+    fn a_dead_unix_socket_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = ListenAddress::Unix(directory.path().join("corelane.sock"));
+        let first = open(std::slice::from_ref(&address), 1).unwrap();
+        assert!(open(std::slice::from_ref(&address), 1).is_err());
+        drop(first);
+        assert!(open(&[address], 1).is_ok());
+    }
+}

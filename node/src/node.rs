@@ -1,0 +1,339 @@
+//! A node: its data cores, from start to end.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use corelane_engine::{DefaultTtl, EngineConfig};
+use corelane_mesh::Mesh;
+use corelane_protocol::MonotonicUs;
+use corelane_ring::slot_of;
+use corelane_shard::{Algorithm, Among, ShardConfig, ShardError};
+use crossbeam_channel::{Sender, bounded, unbounded};
+
+use crate::affinity;
+use crate::budget::{self, Budget};
+use crate::clock::Clock;
+use crate::config::{
+    self, Config, ConfigError, EvictionOrder, EvictionScope, Host, Io, ListenAddress,
+};
+use crate::control::{CoreSnapshots, NodeControl, Phase};
+use crate::data_core::{self, CoreParts, Made};
+use crate::driver::{self, Waker};
+use crate::event_loop::Command;
+use crate::gate::Gate;
+use crate::lanes::CoreMail;
+use crate::listeners::{self, ListenError};
+
+/// The kernel interface that a node uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoKind {
+    /// io_uring.
+    Uring,
+    /// A readiness loop.
+    Epoll,
+}
+
+impl IoKind {
+    /// As it is called in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            IoKind::Uring => "uring",
+            IoKind::Epoll => "epoll",
+        }
+    }
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is impossible on this host.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Address(#[from] ListenError),
+    /// The kernel interface is not to be had; the text says what to change.
+    #[error(transparent)]
+    Driver(#[from] driver::StartError),
+    /// The kernel interface refuses a listener.
+    #[error("cannot accept connections: {0}")]
+    Listen(io::Error),
+    /// The memory is too small for a shard, or cannot be reserved.
+    #[error("cannot make the shard of a core: {0}")]
+    Shard(#[from] ShardError),
+    /// The system refuses a thread.
+    #[error("cannot start the thread of a core: {0}")]
+    Thread(io::Error),
+    /// A core ended while it was being made.
+    #[error("a core ended while it was being made")]
+    CoreLost,
+}
+
+/// A running node. Dropping it stops the cores at once and waits for them.
+pub struct Node {
+    control: Arc<Handle>,
+    addresses: Vec<ListenAddress>,
+    core_threads: Vec<i32>,
+    io: IoKind,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What others hold of a node: enough to watch it and to end it.
+struct Handle {
+    commands: Vec<Sender<Command>>,
+    wakers: Arc<[Waker]>,
+    draining: AtomicBool,
+    /// Cores that have ended.
+    over: AtomicBool,
+    snapshots: CoreSnapshots,
+}
+
+impl Handle {
+    fn command(&self, command: Command) {
+        for (commands, waker) in self.commands.iter().zip(self.wakers.iter()) {
+            // A core that has ended needs no command.
+            let _ = commands.send(command);
+            waker.wake();
+        }
+    }
+}
+
+impl NodeControl for Handle {
+    fn phase(&self) -> Phase {
+        if self.over.load(Ordering::Acquire) {
+            Phase::Stopped
+        } else if self.draining.load(Ordering::Acquire) {
+            Phase::Draining
+        } else {
+            Phase::Ready
+        }
+    }
+
+    fn drain(&self) {
+        if !self.draining.swap(true, Ordering::AcqRel) {
+            self.command(Command::Drain);
+        }
+    }
+
+    fn stop_now(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.command(Command::Stop);
+    }
+
+    fn snapshots(&self) -> &CoreSnapshots {
+        &self.snapshots
+    }
+}
+
+impl Node {
+    /// Starts every core and returns once they serve.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub fn start(config: Config) -> Result<Node, StartError> {
+        let host = Host::read();
+        config.check(&host)?;
+        let count = config.cores.count(host.cpus);
+        let cores = u16::try_from(count).expect("the configuration bounds the cores");
+        let io = choose_io(config.io);
+        let opened = listeners::open(&config.listen, cores)?;
+        let budget = budget::divide(&config, cores);
+        let engines = engine_configs(&config, cores, budget);
+        let snapshots = CoreSnapshots::new(count);
+        let gate = Arc::new(Gate::new(config.connections_max));
+        let clock = Clock::start();
+        let (made, cores_made) = bounded(count);
+
+        let mut threads = Vec::new();
+        let mut starts = Vec::new();
+        let mut commands = Vec::new();
+        let cpus = affinity::cpus(&config.cores, count, config.pin);
+        let ends = Mesh::<CoreMail>::ends(count);
+        let per_core = engines.into_iter().zip(opened.sockets).zip(ends).zip(cpus);
+        for (core, (((engine, listeners), end), cpu)) in per_core.enumerate() {
+            let (start, started) = bounded(1);
+            let (command, commanded) = unbounded();
+            starts.push(start);
+            commands.push(command);
+            let parts = CoreParts {
+                engine,
+                cpu,
+                io,
+                connections_max: config.connections_max as u32,
+                listeners,
+                end,
+                commands: commanded,
+                snapshot: Arc::clone(&snapshots.cores()[core]),
+                gate: Arc::clone(&gate),
+                clock,
+                made: made.clone(),
+                start: started,
+            };
+            let thread = std::thread::Builder::new().name(format!("core-{core}"));
+            threads.push(thread.spawn(|| data_core::run(parts)).map_err(StartError::Thread)?);
+        }
+        drop(made);
+
+        let mut all: Vec<Made> = Vec::new();
+        for _ in 0..count {
+            all.push(cores_made.recv().map_err(|_| StartError::CoreLost)??);
+        }
+        all.sort_by_key(|made| made.core);
+        let core_threads = all.iter().map(|made| made.thread).collect();
+        let wakers: Arc<[Waker]> = all.into_iter().map(|made| made.waker).collect();
+        for start in starts {
+            // A core that ended in between is noticed when the node is joined.
+            let _ = start.send(Arc::clone(&wakers));
+        }
+        let (draining, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let control = Arc::new(Handle { commands, wakers, draining, over, snapshots });
+        Ok(Node { control, addresses: opened.addresses, core_threads, io, threads })
+    }
+
+    /// Where the node listens, with the ports that were chosen where 0 was asked for.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// The threads of the data cores by core, as the system numbers them.
+    pub fn core_threads(&self) -> &[i32] {
+        &self.core_threads
+    }
+
+    /// The kernel interface in use.
+    pub fn io(&self) -> IoKind {
+        self.io
+    }
+
+    /// What the control thread, or a program that embeds the node, holds of it.
+    pub fn control(&self) -> Arc<dyn NodeControl> {
+        Arc::clone(&self.control) as Arc<dyn NodeControl>
+    }
+
+    /// Waits until all cores have ended.
+    ///
+    /// # Errors
+    /// The name of a core that panicked.
+    pub fn wait(mut self) -> Result<(), CorePanicked> {
+        self.join()
+    }
+
+    /// Ends all cores without waiting for clients.
+    ///
+    /// # Errors
+    /// The name of a core that panicked.
+    pub fn stop(mut self) -> Result<(), CorePanicked> {
+        self.control.stop_now();
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), CorePanicked> {
+        let mut result = Ok(());
+        for (core, thread) in self.threads.drain(..).enumerate() {
+            if thread.join().is_err() && result.is_ok() {
+                // The others wait for mail that will not come.
+                self.control.stop_now();
+                result = Err(CorePanicked { core });
+            }
+        }
+        self.control.over.store(true, Ordering::Release);
+        result
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.control.stop_now();
+            // Whether one panicked was for `wait` to tell.
+            let _ = self.join();
+        }
+    }
+}
+
+/// A core ended by a panic, which it has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("core {core} panicked")]
+pub struct CorePanicked {
+    /// Which.
+    pub core: usize,
+}
+
+/// Where io_uring is not to be had, the node says why and ends: a slower node than expected
+/// would be found out much later. The readiness loop has to be asked for.
+fn choose_io(io: Io) -> IoKind {
+    match io {
+        Io::Epoll => IoKind::Epoll,
+        Io::Uring | Io::Auto => IoKind::Uring,
+    }
+}
+
+fn engine_configs(config: &Config, cores: u16, budget: Budget) -> Vec<EngineConfig> {
+    // Random by the system's own source; the standard library keys its hash maps with it.
+    let random = || RandomState::new().hash_one(cores);
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let hash = match config.hash {
+        config::TableHash::Rapid => corelane_shard::TableHash::Rapid { seed: random() },
+        config::TableHash::SipHash => {
+            let halves = [random(), random()];
+            let mut key = [0; 16];
+            for (bytes, half) in key.chunks_exact_mut(8).zip(halves) {
+                bytes.copy_from_slice(&half.to_le_bytes());
+            }
+            corelane_shard::TableHash::SipHash13 { key }
+        }
+    };
+    let shard = ShardConfig {
+        hash,
+        policy: shard_policy(config.policy),
+        value_bytes_max: config.value_bytes_max as u64,
+        version_seed: since_epoch.as_micros() as u64,
+        ..ShardConfig::new(budget.shard_bytes, |key| slot_of(key).number())
+    };
+    let one = |core| EngineConfig {
+        core,
+        cores,
+        node_name: config.node_name.as_str().to_owned(),
+        shard: ShardConfig { random_seed: random(), ..shard.clone() },
+        value_bytes_max: config.value_bytes_max,
+        default_ttl: config.default_ttl_ms.map_or(DefaultTtl::Never, DefaultTtl::AfterMs),
+        jitter: match config.ttl_jitter {
+            config::JitterMode::Off => corelane_engine::JitterMode::Off,
+            config::JitterMode::Asked => corelane_engine::JitterMode::Asked,
+            config::JitterMode::Always => corelane_engine::JitterMode::Always,
+        },
+        jitter_percent: config.ttl_jitter_percent,
+        token: config.auth_token.as_ref().map(|token| token.as_bytes().to_vec()),
+        idle_ms_max: config.idle_timeout_ms,
+        drain_ms_max: config.drain_timeout_ms,
+        output_bytes_max: config.output_bytes_max,
+        output_bytes_total_max: budget.output_bytes,
+        seed: random(),
+        now: MonotonicUs(0),
+    };
+    (0..cores).map(one).collect()
+}
+
+fn shard_policy(policy: config::Policy) -> corelane_shard::Policy {
+    let config::Policy::Evict { order, scope } = policy else {
+        return corelane_shard::Policy::NoEviction;
+    };
+    corelane_shard::Policy::Evict {
+        algorithm: match order {
+            EvictionOrder::S3 => Algorithm::S3,
+            EvictionOrder::Clock => Algorithm::Clock,
+            EvictionOrder::Lfu => Algorithm::Lfu,
+            EvictionOrder::Fifo => Algorithm::Fifo,
+            EvictionOrder::Random => Algorithm::Random,
+            EvictionOrder::Ttl => Algorithm::Ttl,
+        },
+        among: match scope {
+            EvictionScope::AllKeys => Among::All,
+            EvictionScope::TtlOnly => Among::WithExpiry,
+        },
+    }
+}
