@@ -20,16 +20,20 @@ use crate::machine::Freed;
 use crate::reply::OwnedReply;
 
 /// Serves a connection until it ends. However this future ends, also when the runtime drops
-/// it, everybody who waits on the connection is told.
-pub(crate) async fn drive<S>(stream: S, reader: ReplyReader, connection: Arc<Connection>)
+/// it before it was ever polled, everybody who waits on the connection is told.
+pub(crate) fn drive<S>(
+    stream: S,
+    reader: ReplyReader,
+    connection: Arc<Connection>,
+) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut ending = Ending { connection, reason: Disconnect::Stopped };
+    let ending = Ending { connection: Arc::clone(&connection), reason: Disconnect::Stopped };
     let mut driver = Driver {
         stream,
         reader,
-        connection: Arc::clone(&ending.connection),
+        connection,
         sending: Vec::new(),
         sent: 0,
         weight: 0,
@@ -37,13 +41,22 @@ where
         wakes: Vec::new(),
         sleep: None,
     };
-    ending.reason = std::future::poll_fn(|context| driver.turn(context)).await;
+    async move {
+        let reason = std::future::poll_fn(|context| driver.turn(context)).await;
+        ending.because(reason);
+    }
 }
 
 /// Tells the callers when it is dropped.
 struct Ending {
     connection: Arc<Connection>,
     reason: Disconnect,
+}
+
+impl Ending {
+    fn because(mut self, reason: Disconnect) {
+        self.reason = reason;
+    }
 }
 
 impl Drop for Ending {
@@ -253,5 +266,271 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.sending.capacity() <= WRITE_BYTES_KEPT {
             self.sending = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, NodeClock};
+    use crate::connection::{Room, SubmitError, Ticket};
+    use crate::error::{Error, Executed};
+    use crate::machine::{Call, Machine};
+    use crate::pending::{Expected, Outcome};
+    use bytes::BytesMut;
+    use corelane_protocol::wire::{DecodeLimits, Decoded, decode_request, encode_reply};
+    use corelane_protocol::{
+        Answer, MonotonicUs, Reply, Request, RequestId, Set, SetCondition, Ttl, Value, WantVersion,
+    };
+    use std::time::Duration;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    const OVERDUE: Duration = Duration::from_secs(5);
+    const ROOM: Room = Room { requests: 4, bytes: 1_000 };
+
+    /// The node's end of a connection.
+    struct Node {
+        stream: DuplexStream,
+        input: BytesMut,
+    }
+
+    impl Node {
+        /// The id and key of the next request.
+        async fn request(&mut self) -> (RequestId, Vec<u8>) {
+            loop {
+                let limits = DecodeLimits::default();
+                if let Decoded::Complete { frame, consumed } = decode_request(&self.input, &limits)
+                {
+                    let request = (frame.head.id, frame.request.key().unwrap().to_vec());
+                    bytes::Buf::advance(&mut self.input, consumed);
+                    return request;
+                }
+                let read = self.stream.read_buf(&mut self.input).await.unwrap();
+                assert_ne!(read, 0, "the client closed the connection");
+            }
+        }
+
+        async fn reply(&mut self, id: RequestId, value: &[u8]) {
+            let mut frame = Vec::new();
+            let head = ReplyHead { id, ..ReplyHead::default() };
+            let value = Value { bytes: value, user_flags: 0, version: None };
+            encode_reply(&head, &Reply::Value(value), &mut frame);
+            self.stream.write_all(&frame).await.unwrap();
+        }
+    }
+
+    /// A connection through a pipe that holds so many bytes each way.
+    fn connect(pipe_bytes: usize) -> (Arc<Connection>, Node, JoinHandle<()>) {
+        let (near, far) = duplex(pipe_bytes);
+        let clock = Clock::start();
+        let node_clock = NodeClock::new(clock.now(), clock.now(), MonotonicUs(0));
+        let machine = Machine::new(node_clock, OVERDUE, TIMEOUT);
+        let connection = Arc::new(Connection::new(machine, ROOM, clock));
+        let reader = ReplyReader::new(BytesMut::new(), 1 << 20);
+        let task = tokio::spawn(drive(near, reader, Arc::clone(&connection)));
+        (connection, Node { stream: far, input: BytesMut::new() }, task)
+    }
+
+    fn call<'a>(connection: &Connection, request: Request<'a>, weight: u32) -> Call<'a> {
+        Call {
+            request,
+            expected: Expected::Value,
+            answer: Answer::Always,
+            want_version: WantVersion::No,
+            deadline: connection.clock.now().plus(TIMEOUT),
+            weight,
+        }
+    }
+
+    async fn submit(connection: &Arc<Connection>, key: &str) -> Result<Ticket, SubmitError> {
+        let request = Request::Get { key: key.as_bytes(), least_version: None };
+        let call = call(connection, request, 100);
+        connection.submit(&call).await.map(|ticket| ticket.unwrap())
+    }
+
+    async fn get(connection: &Arc<Connection>, key: &str) -> Result<Vec<u8>, Error> {
+        match submit(connection, key).await {
+            Ok(ticket) => match ticket.await {
+                Outcome::One(Ok(OwnedReply::Value(value))) => Ok(value.bytes.to_vec()),
+                Outcome::One(Err(error)) => Err(error),
+                other => panic!("unexpected {other:?}"),
+            },
+            Err(SubmitError::Failed(error)) => Err(error),
+            Err(SubmitError::NotOpen) => panic!("the connection is not open"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_survive_a_pipe_of_one_byte() {
+        let (connection, mut node, _task) = connect(1);
+        for round in 0..20 {
+            let key = format!("key {round}");
+            let answering = async {
+                let (id, key) = node.request().await;
+                node.reply(id, &[key.as_slice(), b" is here"].concat()).await;
+            };
+            let (value, ()) = tokio::join!(get(&connection, &key), answering);
+            assert_eq!(value.unwrap(), format!("{key} is here").as_bytes());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_times_out_when_its_time_is_over_and_not_before() {
+        let (connection, mut node, _task) = connect(1_024);
+        let started = tokio::time::Instant::now();
+        let error = get(&connection, "key").await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { executed: Executed::Maybe }), "{error}");
+        let took = started.elapsed();
+        assert!(took >= TIMEOUT && took < TIMEOUT + Duration::from_millis(2), "{took:?}");
+
+        // The late reply is thrown away, and the next caller gets its own.
+        let (late, _) = node.request().await;
+        let answering = async {
+            let (id, _) = node.request().await;
+            node.reply(late, b"late").await;
+            node.reply(id, b"mine").await;
+        };
+        let (value, ()) = tokio::join!(get(&connection, "other"), answering);
+        assert_eq!(value.unwrap(), b"mine");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_deadline_is_kept_behind_a_longer_one() {
+        let (connection, _node, _task) = connect(1_024);
+        let long = submit(&connection, "long").await.unwrap();
+        let started = tokio::time::Instant::now();
+        let request = Request::Get { key: b"short", least_version: None };
+        let limit = Duration::from_millis(20);
+        let short = Call {
+            deadline: connection.clock.now().plus(limit),
+            ..call(&connection, request, 100)
+        };
+        // Let the driver fall asleep with the longer timer first.
+        tokio::task::yield_now().await;
+        let short = connection.submit(&short).await.unwrap().unwrap();
+        assert!(matches!(short.await, Outcome::One(Err(Error::Timeout { .. }))));
+        assert!(started.elapsed() < limit + Duration::from_millis(2));
+        assert!(matches!(long.await, Outcome::One(Err(Error::Timeout { .. }))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_node_is_given_up() {
+        let (connection, _node, task) = connect(1_024);
+        let started = tokio::time::Instant::now();
+        drop(submit(&connection, "key").await.unwrap());
+        task.await.unwrap();
+        let took = started.elapsed();
+        assert!(took >= TIMEOUT + OVERDUE && took < TIMEOUT + OVERDUE + Duration::from_millis(2));
+        assert!(matches!(submit(&connection, "key").await, Err(SubmitError::NotOpen)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_wait_for_room_until_their_deadline() {
+        let (connection, mut node, _task) = connect(1_024);
+        let mut tickets = Vec::new();
+        for _ in 0..ROOM.requests {
+            tickets.push(submit(&connection, "taken").await.unwrap());
+        }
+        // Nothing is answered: the next caller's request is never sent.
+        let error = get(&connection, "waits").await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { executed: Executed::No }), "{error}");
+        // Dropping the futures frees nothing, replies do.
+        drop(tickets);
+        let answering = async {
+            for _ in 0..ROOM.requests {
+                let (id, key) = node.request().await;
+                assert_eq!(key, b"taken");
+                node.reply(id, b"").await;
+            }
+            let (id, key) = node.request().await;
+            node.reply(id, &key).await;
+        };
+        let (value, ()) = tokio::join!(get(&connection, "gets in"), answering);
+        assert_eq!(value.unwrap(), b"gets in");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_wait_for_the_kernel_to_take_them() {
+        // The pipe takes 64 bytes and nobody reads.
+        let (connection, mut node, _task) = connect(64);
+        let value = vec![b'v'; 2_000];
+        let set = |key| {
+            let (ttl, condition) = (Ttl::Default, SetCondition::Always);
+            Request::Set(Set { key, value: &value, user_flags: 0, ttl, condition })
+        };
+        // Larger than all the room, it may go alone, and takes it all.
+        let first = call(&connection, set(b"first"), 2_080);
+        let first = connection.submit(&first).await.unwrap().unwrap();
+        let second = call(&connection, set(b"second"), 2_080);
+        let second = connection.submit(&second).await.unwrap_err();
+        let SubmitError::Failed(Error::Timeout { executed: Executed::No }) = second else {
+            panic!("unexpected {second:?}")
+        };
+        assert!(matches!(first.await, Outcome::One(Err(Error::Timeout { .. }))));
+        assert_eq!(node.request().await.1, b"first");
+        let third = call(&connection, set(b"third"), 2_080);
+        drop(connection.submit(&third).await.unwrap());
+        assert_eq!(node.request().await.1, b"third");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn good_replies_before_nonsense_are_delivered() {
+        let (connection, mut node, task) = connect(1_024);
+        let (first, second) =
+            (submit(&connection, "a").await.unwrap(), submit(&connection, "b").await.unwrap());
+        let (id, _) = node.request().await;
+        node.reply(id, b"good").await;
+        node.stream.write_all(b"nonsense").await.unwrap();
+        assert!(matches!(first.await, Outcome::One(Ok(OwnedReply::Value(_)))));
+        let Outcome::One(Err(Error::Disconnected { reason, executed })) = second.await else {
+            panic!("the second request has a result")
+        };
+        assert!(matches!(reason, Disconnect::Protocol(ProtocolError::Garbled(_))));
+        assert_eq!(executed, Executed::Maybe);
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_connection_ends_when_the_last_reply_is_there() {
+        let (connection, mut node, task) = connect(1_024);
+        let ticket = submit(&connection, "key").await.unwrap();
+        connection.close();
+        assert!(matches!(submit(&connection, "late").await, Err(SubmitError::NotOpen)));
+        let (id, _) = node.request().await;
+        node.reply(id, b"value").await;
+        assert!(matches!(ticket.await, Outcome::One(Ok(OwnedReply::Value(_)))));
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_aborted_leaves_nobody_waiting() {
+        let (connection, _node, task) = connect(1_024);
+        let ticket = submit(&connection, "key").await.unwrap();
+        task.abort();
+        let Outcome::One(Err(Error::Disconnected { reason: Disconnect::Stopped, .. })) =
+            ticket.await
+        else {
+            panic!("the request has a result")
+        };
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_gives_its_memory_back() {
+        let (connection, mut node, _task) = connect(1 << 20);
+        for _ in 0..8 {
+            let answering = async {
+                let (id, _) = node.request().await;
+                node.reply(id, &[0; 10_000]).await;
+            };
+            let (value, ()) = tokio::join!(get(&connection, "key"), answering);
+            assert_eq!(value.unwrap().len(), 10_000);
+        }
+        tokio::time::sleep(TIMEOUT * 2).await;
+        let guarded = connection.lock();
+        assert!(guarded.machine.is_idle());
+        assert_eq!(guarded.machine.timer(), LocalTime::NEVER);
+        assert_eq!(guarded.machine.buffer_bytes(), 0);
     }
 }

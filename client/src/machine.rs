@@ -268,6 +268,12 @@ impl Machine {
         self.outgoing.bytes.shrink_to_fit();
     }
 
+    /// Memory that is held for bytes that go out.
+    #[cfg(test)]
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.outgoing.bytes.capacity()
+    }
+
     /// Takes no new requests from here on.
     pub(crate) fn drain(&mut self, reason: Disconnect) {
         if let Phase::Open = self.phase {
@@ -293,5 +299,229 @@ impl Machine {
     /// Nobody waits for this request any more.
     pub(crate) fn forget(&mut self, id: RequestId) {
         self.pending.forget(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Executed};
+    use corelane_protocol::MonotonicUs;
+    use corelane_protocol::wire::{DecodeLimits, Decoded, decode_request};
+
+    const SECOND: u64 = 1_000_000;
+
+    /// A machine whose node's clock is 5 s ahead of ours.
+    fn machine() -> Machine {
+        let clock = NodeClock::new(LocalTime(0), LocalTime(0), MonotonicUs(5 * SECOND));
+        Machine::new(clock, Duration::from_secs(5), Duration::from_secs(1))
+    }
+
+    fn get(key: &[u8], deadline: u64) -> Call<'_> {
+        Call {
+            request: Request::Get { key, least_version: None },
+            expected: Expected::Value,
+            answer: Answer::Always,
+            want_version: WantVersion::No,
+            deadline: LocalTime(deadline),
+            weight: 100,
+        }
+    }
+
+    fn delete(key: &[u8]) -> Call<'_> {
+        let condition = corelane_protocol::DeleteCondition::Always;
+        Call {
+            request: Request::Delete { key, condition },
+            expected: Expected::Done,
+            answer: Answer::Never,
+            ..get(key, SECOND)
+        }
+    }
+
+    fn queue(machine: &mut Machine, key: &[u8], now: u64) -> RequestId {
+        machine.queue(&get(key, now + SECOND), LocalTime(now)).unwrap().unwrap()
+    }
+
+    /// The heads of everything that is to be written.
+    fn written(machine: &mut Machine) -> Vec<RequestHead> {
+        let mut bytes = Vec::new();
+        machine.exchange(&mut bytes);
+        machine.wrote(bytes.len());
+        let mut heads = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Decoded::Complete { frame, consumed } =
+            decode_request(rest, &DecodeLimits::default())
+        {
+            heads.push(frame.head);
+            rest = &rest[consumed..];
+        }
+        assert!(rest.is_empty(), "a frame is cut short");
+        heads
+    }
+
+    fn receive(
+        machine: &mut Machine,
+        id: RequestId,
+        reply: OwnedReply,
+        now: u64,
+    ) -> Result<(), ProtocolError> {
+        let head = ReplyHead { id, ..ReplyHead::default() };
+        machine.receive(head, reply, LocalTime(now), &mut Freed::default(), &mut Vec::new())
+    }
+
+    fn failed(status: Status) -> OwnedReply {
+        OwnedReply::Failed { status, message: "".into() }
+    }
+
+    fn tick(machine: &mut Machine, now: u64) -> Result<(), Disconnect> {
+        machine.tick(LocalTime(now), &mut Vec::new())
+    }
+
+    fn error_of(machine: &mut Machine, id: RequestId) -> Error {
+        match machine.collect(id, Waker::noop()) {
+            Poll::Ready(Outcome::One(Err(error))) => error,
+            other => panic!("request {id:?} came to {other:?}"),
+        }
+    }
+
+    #[test]
+    fn deadlines_are_told_in_the_nodes_clock() {
+        let mut machine = machine();
+        machine.queue(&get(b"key", 250), LocalTime(100)).unwrap();
+        assert_eq!(written(&mut machine)[0].deadline, Some(MonotonicUs(5 * SECOND + 250)));
+    }
+
+    #[test]
+    fn everything_queued_goes_out_at_once() {
+        let mut machine = machine();
+        let ids: Vec<_> = (0..3).map(|_| queue(&mut machine, b"key", 0)).collect();
+        let heads = written(&mut machine);
+        assert_eq!(heads.iter().map(|head| head.id).collect::<Vec<_>>(), ids);
+        assert!(!machine.has_outgoing());
+    }
+
+    #[test]
+    fn a_request_without_answer_leaves_nothing_behind() {
+        let mut machine = machine();
+        assert_eq!(machine.queue(&delete(b"key"), LocalTime(0)).unwrap(), None);
+        assert_eq!(written(&mut machine)[0].answer, Answer::Never);
+        assert!(machine.is_idle());
+        assert_eq!(machine.timer(), LocalTime::NEVER);
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_leaves_nothing_behind() {
+        let mut machine = machine();
+        let key = vec![0; 20_000];
+        let error = machine.queue(&get(&key, SECOND), LocalTime(0)).unwrap_err();
+        assert!(matches!(error, QueueError::Encode(EncodeError::KeyTooLong)));
+        assert!(machine.is_idle());
+        let mut buffer = Vec::new();
+        assert_eq!(machine.exchange(&mut buffer), 0);
+    }
+
+    #[test]
+    fn after_going_away_replies_come_but_nothing_new_is_taken() {
+        let mut machine = machine();
+        let id = queue(&mut machine, b"key", 0);
+        written(&mut machine);
+        receive(&mut machine, RequestId(NOTICE_ID), failed(Status::GoingAway), 10).unwrap();
+        let refused = machine.queue(&get(b"other", SECOND), LocalTime(20)).unwrap_err();
+        assert!(matches!(refused, QueueError::NotOpen));
+        tick(&mut machine, 30).unwrap();
+        receive(&mut machine, id, failed(Status::NotFound), 40).unwrap();
+        assert!(matches!(tick(&mut machine, 50), Err(Disconnect::GoingAway)));
+    }
+
+    #[test]
+    fn a_request_refused_for_going_away_drains_the_connection_too() {
+        let mut machine = machine();
+        let id = queue(&mut machine, b"key", 0);
+        receive(&mut machine, id, failed(Status::GoingAway), 10).unwrap();
+        assert!(matches!(
+            machine.queue(&get(b"other", SECOND), LocalTime(20)),
+            Err(QueueError::NotOpen)
+        ));
+    }
+
+    #[test]
+    fn a_draining_connection_writes_what_it_took_before_it_ends() {
+        let mut machine = machine();
+        machine.queue(&delete(b"key"), LocalTime(0)).unwrap();
+        machine.drain(Disconnect::Stopped);
+        tick(&mut machine, 10).unwrap();
+        written(&mut machine);
+        assert!(matches!(tick(&mut machine, 20), Err(Disconnect::Stopped)));
+    }
+
+    #[test]
+    fn a_node_that_ends_the_connection_may_say_why() {
+        let mut machine = machine();
+        receive(&mut machine, RequestId(NOTICE_ID), failed(Status::IdleTooLong), 10).unwrap();
+        let ended = tick(&mut machine, 20).unwrap_err();
+        assert!(matches!(ended, Disconnect::Refused { status: Status::IdleTooLong, .. }));
+        let unknown = receive(&mut machine, RequestId(NOTICE_ID), OwnedReply::End, 10);
+        assert_eq!(unknown, Err(ProtocolError::UnknownNotice));
+    }
+
+    #[test]
+    fn only_whole_writes_may_have_been_executed() {
+        let mut machine = machine();
+        let sent = queue(&mut machine, b"sent", 0);
+        let mut first = Vec::new();
+        machine.exchange(&mut first);
+        machine.wrote(first.len());
+        let cut = queue(&mut machine, b"cut", 0);
+        let mut second = Vec::new();
+        machine.exchange(&mut second);
+        machine.wrote(second.len() - 1);
+        let queued = queue(&mut machine, b"queued", 0);
+        machine.lose(&Disconnect::Closed, &mut Vec::new());
+        for (id, executed) in [(sent, Executed::Maybe), (cut, Executed::No), (queued, Executed::No)]
+        {
+            assert_eq!(error_of(&mut machine, id).executed(), executed);
+        }
+        assert!(matches!(
+            machine.queue(&get(b"late", SECOND), LocalTime(0)),
+            Err(QueueError::NotOpen)
+        ));
+    }
+
+    #[test]
+    fn the_clock_is_measured_again_while_there_is_traffic() {
+        let mut machine = machine();
+        let before = 9 * SECOND;
+        let id = queue(&mut machine, b"key", before);
+        assert_eq!(written(&mut machine).len(), 1);
+        receive(&mut machine, id, failed(Status::NotFound), before).unwrap();
+
+        // 11 s after the hello, a ping of our own goes out behind the request, once.
+        let now = 11 * SECOND;
+        queue(&mut machine, b"key", now);
+        queue(&mut machine, b"key", now);
+        let heads = written(&mut machine);
+        assert_eq!(heads.len(), 3);
+        // By now the node's clock is 200 µs further ahead than it was.
+        let clock = MonotonicUs(now + 5 * SECOND + 200);
+        receive(&mut machine, heads[1].id, OwnedReply::Pong { clock }, now).unwrap();
+        machine.queue(&get(b"key", now), LocalTime(now)).unwrap();
+        assert_eq!(written(&mut machine)[0].deadline, Some(clock));
+    }
+
+    #[test]
+    fn a_node_that_refuses_the_clock_is_asked_again_later() {
+        let mut machine = machine();
+        let now = 11 * SECOND;
+        let id = queue(&mut machine, b"key", now);
+        let probe = written(&mut machine)[1].id;
+        let mut freed = Freed::default();
+        let head = ReplyHead { id: probe, ..ReplyHead::default() };
+        let busy = OwnedReply::Busy { retry_after: Duration::ZERO };
+        machine.receive(head, busy, LocalTime(now), &mut freed, &mut Vec::new()).unwrap();
+        // It never took anybody's room.
+        assert_eq!(freed.requests, 0);
+        receive(&mut machine, id, failed(Status::NotFound), now).unwrap();
+        queue(&mut machine, b"key", now);
+        assert_eq!(written(&mut machine).len(), 2);
     }
 }
