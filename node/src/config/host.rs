@@ -47,7 +47,6 @@ impl Host {
             .map(|name| name.trim().to_owned());
         Host { name, memory_bytes: memory_limit(root), open_files: open_files(root), cpus }
     }
-
 }
 
 fn memory_limit(root: &Path) -> Option<u64> {
