@@ -14,9 +14,11 @@
 pub mod cli;
 pub mod clock;
 pub mod codec;
+pub mod embed;
 pub mod floors;
 pub mod generator;
 pub mod measure;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod workload;

@@ -1,3 +1,24 @@
-//! The binary.
+//! The load generator. `corelane-bench --help` says what it can do, README.md beside it how
+//! it measures.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use corelane_bench::cli::{Cli, Command};
+use corelane_bench::{floors, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
+        Command::Floors(options) => floors::run(&options).map_err(|error| error.to_string()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("corelane-bench: {error}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,183 @@
+//! `run`: fill, load, report.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use corelane::node::{CorePanicked, StartError};
+
+use crate::cli::{Protocol, RunOptions};
+use crate::codec::Codec;
+use crate::codec::native::Native;
+use crate::embed::{EmbedOptions, Embedded};
+use crate::generator::pacer::Rate;
+use crate::generator::{Address, Drive, DriveError, Outcome, Plan, Task};
+use crate::measure::cpu::ServerThreads;
+use crate::progress::{Extent, Progress};
+use crate::report::Report;
+use crate::workload::Workload;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The node in this process did not start.
+    #[error("the node did not start: {0}")]
+    Start(#[from] StartError),
+    /// The node in this process broke.
+    #[error("the node failed: {0}")]
+    Node(#[from] CorePanicked),
+    /// The load could not start.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// The keys could not all be written.
+    #[error("filling failed: {reason}")]
+    Fill {
+        /// Why.
+        reason: String,
+    },
+    /// There are not enough connections.
+    #[error("{connections} connections cannot be shared out to {threads} threads")]
+    Connections {
+        /// As many as were asked for.
+        connections: usize,
+        /// As many as were asked for.
+        threads: usize,
+    },
+    /// The token cannot be read.
+    #[error("cannot read the token from {}: {error}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The report cannot be written.
+    #[error("cannot write the report to {}: {error}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Does it, and says whether all went right.
+///
+/// # Errors
+/// There is nothing to report.
+pub fn run(options: &RunOptions) -> Result<ExitCode, RunError> {
+    let report = measure(options)?;
+    match &options.json {
+        Some(path) if path == Path::new("-") => println!("{}", report.json()),
+        other => {
+            print!("{}", report.text());
+            if let Some(path) = other {
+                fs::write(path, report.json() + "\n")
+                    .map_err(|error| RunError::Json { path: path.clone(), error })?;
+            }
+        }
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fills and loads the server, or a node in this process, and reports.
+///
+/// # Errors
+/// There is nothing to report.
+pub fn measure(options: &RunOptions) -> Result<Report<RunOptions>, RunError> {
+    if options.threads > options.connections {
+        let RunOptions { connections, threads, .. } = *options;
+        return Err(RunError::Connections { connections, threads });
+    }
+    let embedded = match &options.target {
+        Some(_) => None,
+        None => Some(Embedded::start(&embed_options(options))?),
+    };
+    let (address, server, cpus) = match &embedded {
+        Some(node) => (node.address(), node.threads(), node.free_cpus()),
+        None => {
+            let address = options.target.clone().expect("there is a target or a node");
+            let server = options.server_pid.map_or(ServerThreads::Unknown, ServerThreads::Process);
+            (address, server, Vec::new())
+        }
+    };
+    let name = match &embedded {
+        Some(_) => format!("embedded ({address})"),
+        None => address.to_string(),
+    };
+    let plan = plan(options, address, cpus)?;
+    let outcome = match options.protocol {
+        Protocol::Native => drive(options, &plan, &server, || Native)?,
+    };
+    let report = Report::new(options.clone(), name, &outcome);
+    if let Some(node) = embedded {
+        node.stop()?;
+    }
+    Ok(report)
+}
+
+fn embed_options(options: &RunOptions) -> EmbedOptions {
+    EmbedOptions {
+        cores: options.cores.clone(),
+        memory: options.memory,
+        io: options.io,
+        connections: options.connections,
+        value_bytes: options.value_size,
+    }
+}
+
+fn plan(options: &RunOptions, address: Address, free_cpus: Vec<usize>) -> Result<Plan, RunError> {
+    Ok(Plan {
+        address,
+        token: match &options.token_file {
+            Some(path) => {
+                read_token(path).map_err(|error| RunError::Token { path: path.clone(), error })?
+            }
+            None => Vec::new(),
+        },
+        connections: options.connections,
+        threads: options.threads,
+        cpus: options.cpu.as_ref().map_or(free_cpus, |list| list.0.clone()),
+        steer: options.steer,
+        workload: Workload {
+            keys: options.keys,
+            key_bytes: options.key_size,
+            value_bytes: options.value_size,
+            get_share: options.get,
+            distribution: options.distribution,
+            seed: options.seed,
+        },
+        stall_limit: options.stall_limit,
+    })
+}
+
+/// The first line of a file.
+fn read_token(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = fs::read(path)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+}
+
+fn drive<C: Codec, F: Fn() -> C>(
+    options: &RunOptions,
+    plan: &Plan,
+    server: &ServerThreads,
+    make_codec: F,
+) -> Result<Outcome, RunError> {
+    let drive = Drive::new(plan, server, make_codec)?;
+    if !options.no_fill {
+        let progress = Progress::new("filling", Extent::Replies(options.keys));
+        let filled = drive.run(Task::Fill, &progress)?;
+        let tally = &filled.tally;
+        let complaint = tally.complaints.first().cloned();
+        let failure = filled.failures.first().map(ToString::to_string);
+        if let Some(reason) = failure.or(complaint) {
+            return Err(RunError::Fill { reason });
+        }
+    }
+    let RunOptions { pipeline, warmup, duration, .. } = *options;
+    let rate = options.rate.and_then(Rate::new);
+    let progress = Progress::new("measuring", Extent::Time(warmup + duration));
+    Ok(drive.run(Task::Timed { pipeline, warmup, duration, rate }, &progress)?)
+}
