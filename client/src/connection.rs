@@ -236,7 +236,11 @@ impl Future for Ticket {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         assert_eq!(self.state, TicketState::Waiting, "polled after it was ready");
-        let outcome = self.connection.lock().machine.collect(self.id, context.waker());
+        // Dropped after the lock, like what a forgotten request leaves: dropping a waker may
+        // drop a future that holds a ticket of this very connection.
+        let mut replaced = None;
+        let outcome =
+            self.connection.lock().machine.collect(self.id, context.waker(), &mut replaced);
         if outcome.is_ready() {
             self.state = TicketState::Collected;
         }
@@ -247,7 +251,8 @@ impl Future for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.state == TicketState::Waiting {
-            self.connection.lock().machine.forget(self.id);
+            let leftover = self.connection.lock().machine.forget(self.id);
+            drop(leftover);
         }
     }
 }

@@ -24,7 +24,7 @@ use corelane_protocol::{
 use crate::clock::{LocalTime, NodeClock};
 use crate::error::{Disconnect, ProtocolError};
 use crate::limits::WRITE_BYTES_KEPT;
-use crate::pending::{Expected, Outcome, Pending, Step, UNANSWERED_ID};
+use crate::pending::{Expected, Leftover, Outcome, Pending, Step, UNANSWERED_ID};
 use crate::reply::OwnedReply;
 
 /// A request to queue.
@@ -291,14 +291,19 @@ impl Machine {
         self.outgoing.bytes = Vec::new();
     }
 
-    /// How a request ended, if it has.
-    pub(crate) fn collect(&mut self, id: RequestId, waiter: &Waker) -> Poll<Outcome> {
-        self.pending.collect(id, waiter)
+    /// See [`Pending::collect`].
+    pub(crate) fn collect(
+        &mut self,
+        id: RequestId,
+        waiter: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Poll<Outcome> {
+        self.pending.collect(id, waiter, replaced)
     }
 
-    /// Nobody waits for this request any more.
-    pub(crate) fn forget(&mut self, id: RequestId) {
-        self.pending.forget(id);
+    /// See [`Pending::forget`].
+    pub(crate) fn forget(&mut self, id: RequestId) -> Leftover {
+        self.pending.forget(id)
     }
 }
 
@@ -378,7 +383,7 @@ mod tests {
     }
 
     fn error_of(machine: &mut Machine, id: RequestId) -> Error {
-        match machine.collect(id, Waker::noop()) {
+        match machine.collect(id, Waker::noop(), &mut None) {
             Poll::Ready(Outcome::One(Err(error))) => error,
             other => panic!("request {id:?} came to {other:?}"),
         }

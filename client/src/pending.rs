@@ -101,6 +101,11 @@ pub(crate) enum Step {
     Probed { asked: LocalTime, clock: Option<MonotonicUs> },
 }
 
+/// What a request that was forgotten leaves behind: its waker, its reply.
+#[derive(Debug)]
+#[must_use = "it is to be dropped without a lock"]
+pub(crate) struct Leftover(#[expect(dead_code, reason = "only kept to be dropped")] State);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -341,8 +346,14 @@ impl Pending {
     }
 
     /// How a request ended, if it has; its waiter is remembered otherwise. To be called once
-    /// after it is ready no more.
-    pub(crate) fn collect(&mut self, id: RequestId, waiter: &Waker) -> Poll<Outcome> {
+    /// after it is ready no more. A waiter that was remembered before goes to `replaced`:
+    /// dropping a waker can run anybody's code, which no lock must be held for.
+    pub(crate) fn collect(
+        &mut self,
+        id: RequestId,
+        waiter: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Poll<Outcome> {
         let entry = &mut self.entries[place_of(id)];
         assert_eq!(entry.generation, generation_of(id), "the request was collected before");
         match &mut entry.state {
@@ -350,9 +361,8 @@ impl Pending {
                 unreachable!("nobody waits for request {id:?}")
             }
             State::Waiting { waker, .. } => {
-                match waker {
-                    Some(known) => known.clone_from(waiter),
-                    None => *waker = Some(waiter.clone()),
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(waiter)) {
+                    *replaced = waker.replace(waiter.clone());
                 }
                 Poll::Pending
             }
@@ -371,23 +381,22 @@ impl Pending {
         }
     }
 
-    /// Nobody waits for this request any more.
-    pub(crate) fn forget(&mut self, id: RequestId) {
+    /// Nobody waits for this request any more. What is left of it is for the caller to drop,
+    /// without a lock.
+    pub(crate) fn forget(&mut self, id: RequestId) -> Leftover {
         let entry = &mut self.entries[place_of(id)];
         assert_eq!(entry.generation, generation_of(id), "the request was collected before");
-        match entry.state {
+        Leftover(match entry.state {
             State::Vacant { .. } | State::Forgotten => {
                 unreachable!("nobody waits for request {id:?}")
             }
             State::Waiting { .. } => {
                 entry.due = entry.due.plus(self.overdue);
-                entry.state = State::Forgotten;
+                std::mem::replace(&mut entry.state, State::Forgotten)
             }
-            State::TimedOut { .. } => entry.state = State::Forgotten,
-            State::Finished(_) => {
-                self.vacate(place_of(id));
-            }
-        }
+            State::TimedOut { .. } => std::mem::replace(&mut entry.state, State::Forgotten),
+            State::Finished(_) => self.vacate(place_of(id)),
+        })
     }
 
     /// Gives the slab's memory back if it is empty.
@@ -488,7 +497,7 @@ mod tests {
     }
 
     fn collect(pending: &mut Pending, id: RequestId) -> Poll<Outcome> {
-        pending.collect(id, Waker::noop())
+        pending.collect(id, Waker::noop(), &mut None)
     }
 
     fn expire(pending: &mut Pending, now: u64) -> Result<(), Disconnect> {
@@ -536,7 +545,7 @@ mod tests {
     fn an_id_is_not_given_again_before_its_reply() {
         let mut pending = pending();
         let dropped = insert(&mut pending, Expected::Value, 100);
-        pending.forget(dropped);
+        drop(pending.forget(dropped));
         let next = insert(&mut pending, Expected::Value, 100);
         assert_ne!(place_of(dropped), place_of(next));
 
@@ -579,7 +588,7 @@ mod tests {
             let mut pending = pending();
             let id = insert(&mut pending, Expected::Value, 100);
             if forgets {
-                pending.forget(id);
+                drop(pending.forget(id));
             }
             expire(&mut pending, 100).unwrap();
             expire(&mut pending, 599).unwrap();
@@ -681,7 +690,7 @@ mod tests {
     fn memory_is_given_back_only_when_nothing_is_open() {
         let mut pending = pending();
         let id = insert(&mut pending, Expected::Value, 100);
-        pending.forget(id);
+        drop(pending.forget(id));
         pending.release();
         assert_eq!(pending.entries.len(), 1);
         answer(&mut pending, id, "").unwrap();
@@ -730,7 +739,7 @@ mod tests {
                 65..80 => {
                     let Some(id) = waiting.choose(&mut random) else { continue };
                     model.waiting.remove(id);
-                    pending.forget(RequestId(*id));
+                    drop(pending.forget(RequestId(*id)));
                 }
                 80..97 => {
                     let Some(id) = waiting.choose(&mut random) else { continue };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::limits::{MULTI_GET_BYTES_MAX, MULTI_GET_KEYS_MAX};
-use corelane_protocol::{Answer, DeleteCondition, Keys, Request, Set, WantVersion};
+use corelane_protocol::{Answer, DeleteCondition, Keys, Request, Set, Status, WantVersion};
 use corelane_ring::slot_of;
 
 use crate::clock::LocalTime;
@@ -223,6 +223,7 @@ impl Requester {
 fn is_worth_repeating(outcome: &Outcome) -> bool {
     let error = match outcome {
         Outcome::One(Err(error)) => error,
+        Outcome::One(Ok(OwnedReply::Failed { status: Status::GoingAway, .. })) => return true,
         Outcome::Series { parts, end: Err(error) } if parts.iter().all(Option::is_none) => error,
         Outcome::One(Ok(_)) | Outcome::Series { .. } => return false,
     };
