@@ -4,6 +4,7 @@ use corelane_protocol::{ReplyHead, Status};
 use corelane_shard::Millis;
 
 use crate::forward::Remote;
+use crate::output::Closing;
 
 /// Names one connection of one core. The generation tells a connection from an earlier
 /// one at the same index.
@@ -39,8 +40,8 @@ pub(crate) enum Session {
     },
     /// No more requests are taken; what was taken is still answered, then it closes.
     Finishing,
-    /// The world was asked to close it.
-    Closing,
+    /// The world was asked to close it, in this way.
+    Closing(Closing),
 }
 
 /// A multi-get that stopped between two of its keys because the output was full.
@@ -131,6 +132,11 @@ impl Connection {
     /// Whether requests may still be taken from it.
     pub(crate) fn is_served(&self) -> bool {
         matches!(self.session, Session::Fresh | Session::Open)
+    }
+
+    /// Whether the world was asked to close it.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.session, Session::Closing(_))
     }
 
     /// Whether bytes that were not taken are worth keeping.

@@ -197,7 +197,7 @@ impl Engine {
             }
             Mail::Executed { connection: id, replies, rest } => {
                 let asker = self.connections.get_mut(id);
-                if let Some(connection) = asker.filter(|c| c.session != Session::Closing) {
+                if let Some(connection) = asker.filter(|c| !c.is_closing()) {
                     let remote = connection.remote.as_mut().expect("it sent the batch");
                     append(&mut connection.output, replies, &mut self.spare);
                     remote.landed(from.0, rest, &mut connection.output);
@@ -254,7 +254,7 @@ impl Engine {
         for id in listed.drain(..) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.listed = false;
-            if connection.session == Session::Closing {
+            if connection.is_closing() {
                 continue;
             }
             if connection.sending == 0 && !connection.output.is_empty() {
@@ -338,7 +338,7 @@ impl Engine {
                 connection.input.extend_from_slice(bytes);
                 return;
             }
-            Session::Finishing | Session::Closing => return,
+            Session::Finishing | Session::Closing(_) => return,
         }
         if bytes.is_empty() && connection.input.is_empty() && !connection.peer_finished {
             return;
@@ -419,8 +419,11 @@ impl Engine {
     /// Closes a connection whatever is under way, or hurries one that is closing.
     fn close(&mut self, id: ConnectionId, how: Closing, output: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.session == Session::Closing(Closing::Now) {
+            return;
+        }
         connection.finish();
-        connection.session = Session::Closing;
+        connection.session = Session::Closing(how);
         connection.output = Vec::new();
         output.close(id, how);
     }
@@ -476,6 +479,9 @@ impl Engine {
         let at = millis(now);
         let age = |since: Millis| at.0.saturating_sub(since.0);
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.session == Session::Closing(Closing::Now) {
+            return;
+        }
         let config = &self.dispatcher.executor.config;
         let idle_ms_max = config.idle_ms_max;
         if let Some(since) = self.draining
@@ -493,7 +499,7 @@ impl Engine {
             }
         }
         let stuck_output = connection.sending > 0 && age(connection.sending_since) >= idle_ms_max;
-        let lingers = connection.session == Session::Closing
+        let lingers = connection.is_closing()
             && connection.sending == 0
             && age(connection.sending_since) >= LINGER_MS_MAX;
         if stuck_output || lingers {

@@ -1,0 +1,286 @@
+//! A node of a few engines under full control: nothing happens unless a test says so.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corelane_engine::{
+    Agenda, Closing, ConnectionId, DefaultTtl, Engine, EngineConfig, JitterMode, Mail, Output,
+    ReceiveEnd, SendEnd,
+};
+use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
+use corelane_protocol::{
+    Hello, MonotonicUs, Reply, Request, RequestHead, RequestId, Set, SetCondition, Status, Ttl,
+};
+use corelane_ring::{Core, CoreMap, slot_of};
+use corelane_shard::ShardConfig;
+
+/// A connection and the core that it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wire {
+    pub core: usize,
+    pub id: ConnectionId,
+}
+
+/// What an engine has asked for on one connection.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The buffer being sent.
+    pub sending: Option<Vec<u8>>,
+    /// Everything that was sent.
+    pub sent: Vec<u8>,
+    pub paused: bool,
+    pub closing: Vec<Closing>,
+    pub detaching: bool,
+}
+
+/// Records what one engine asks for.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub seen: BTreeMap<ConnectionId, Seen>,
+    pub mail: VecDeque<(Core, Mail)>,
+}
+
+impl Recorder {
+    fn of(&mut self, id: ConnectionId) -> &mut Seen {
+        self.seen.entry(id).or_default()
+    }
+}
+
+impl Output for Recorder {
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+        let seen = self.of(connection);
+        assert!(seen.sending.is_none(), "two sends under way");
+        assert!(!buffer.is_empty());
+        seen.sending = Some(buffer);
+    }
+
+    fn pause(&mut self, connection: ConnectionId) {
+        assert!(!std::mem::replace(&mut self.of(connection).paused, true));
+    }
+
+    fn resume(&mut self, connection: ConnectionId) {
+        assert!(std::mem::replace(&mut self.of(connection).paused, false));
+    }
+
+    fn close(&mut self, connection: ConnectionId, how: Closing) {
+        self.of(connection).closing.push(how);
+    }
+
+    fn detach(&mut self, connection: ConnectionId) {
+        self.of(connection).detaching = true;
+    }
+
+    fn mail(&mut self, to: Core, mail: Mail) {
+        self.mail.push_back((to, mail));
+    }
+}
+
+/// One reply, as far as these tests look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub id: u32,
+    pub part: Option<u16>,
+    pub status: Status,
+    pub value: Option<Vec<u8>>,
+}
+
+pub struct Node {
+    pub engines: Vec<Engine>,
+    pub outputs: Vec<Recorder>,
+    pub now: MonotonicUs,
+    map: CoreMap,
+}
+
+/// A configuration with nothing unusual about it.
+pub fn config() -> EngineConfig {
+    EngineConfig {
+        core: 0,
+        cores: 1,
+        node_name: "node".to_owned(),
+        shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
+        value_bytes_max: 1 << 20,
+        default_ttl: DefaultTtl::Never,
+        jitter: JitterMode::Asked,
+        jitter_percent: 10,
+        token: None,
+        idle_ms_max: 10_000,
+        drain_ms_max: 8_000,
+        output_bytes_max: 64 << 10,
+        output_bytes_total_max: 64 << 20,
+        seed: 1,
+        now: MonotonicUs(0),
+    }
+}
+
+impl Node {
+    pub fn new(cores: u16, config: EngineConfig) -> Node {
+        let engines = (0..cores)
+            .map(|core| Engine::new(EngineConfig { core, cores, ..config.clone() }).unwrap())
+            .collect();
+        Node {
+            engines,
+            outputs: (0..cores).map(|_| Recorder::default()).collect(),
+            now: config.now,
+            map: CoreMap::even(cores).unwrap(),
+        }
+    }
+
+    /// A key that belongs to a core.
+    pub fn key_of(&self, core: usize, number: usize) -> Vec<u8> {
+        let keys = (0..).map(|n| format!("{number}-{n}").into_bytes());
+        keys.into_iter().find(|key| self.map.core_of(slot_of(key)).index() == core).unwrap()
+    }
+
+    pub fn connect(&mut self, core: usize) -> Wire {
+        let id = self.engines[core].opened(self.now);
+        Wire { core, id }
+    }
+
+    /// Bytes arrive; nothing else happens.
+    pub fn receive(&mut self, wire: Wire, bytes: &[u8]) {
+        let output = &mut self.outputs[wire.core];
+        self.engines[wire.core].received(wire.id, bytes, self.now, output);
+    }
+
+    pub fn receive_ended(&mut self, wire: Wire, end: ReceiveEnd) {
+        let output = &mut self.outputs[wire.core];
+        self.engines[wire.core].receive_ended(wire.id, end, self.now, output);
+    }
+
+    pub fn flush(&mut self, core: usize) {
+        self.engines[core].flush_output(self.now, &mut self.outputs[core]);
+    }
+
+    /// The send under way ends; whether there was one.
+    pub fn end_send(&mut self, wire: Wire, end: SendEnd) -> bool {
+        let output = &mut self.outputs[wire.core];
+        let Some(buffer) = output.of(wire.id).sending.take() else { return false };
+        if end == SendEnd::Whole {
+            output.of(wire.id).sent.extend_from_slice(&buffer);
+        }
+        self.engines[wire.core].sent(wire.id, buffer, end, self.now, output);
+        true
+    }
+
+    /// The oldest mail that a core has sent arrives; whether there was one.
+    pub fn carry_mail(&mut self, from: usize) -> bool {
+        let Some((to, mail)) = self.outputs[from].mail.pop_front() else { return false };
+        let output = &mut self.outputs[to.index()];
+        self.engines[to.index()].mail(Core(from as u16), mail, self.now, output);
+        true
+    }
+
+    /// Carries all mail and flushes, but ends no send.
+    pub fn settle_mail(&mut self) {
+        loop {
+            (0..self.engines.len()).for_each(|core| self.flush(core));
+            if !(0..self.engines.len()).fold(false, |any, core| any | self.carry_mail(core)) {
+                return;
+            }
+        }
+    }
+
+    /// Carries all mail and ends all sends, until nothing is left to do.
+    pub fn settle(&mut self) {
+        loop {
+            self.settle_mail();
+            let mut any = false;
+            for core in 0..self.engines.len() {
+                let ids: Vec<_> = self.outputs[core].seen.keys().copied().collect();
+                for id in ids {
+                    any |= self.end_send(Wire { core, id }, SendEnd::Whole);
+                }
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Time passes, with all housekeeping that is due.
+    pub fn advance_ms(&mut self, ms: u64) {
+        let until = self.now.0 + ms * 1_000;
+        while self.now.0 < until {
+            self.now.0 = until.min(self.now.0 + 50_000);
+            for core in 0..self.engines.len() {
+                let output = &mut self.outputs[core];
+                while self.engines[core].tick(self.now, output) == Agenda::Now {}
+                self.flush(core);
+            }
+        }
+    }
+
+    /// What the engine has asked for on a connection.
+    pub fn seen(&mut self, wire: Wire) -> &mut Seen {
+        self.outputs[wire.core].of(wire.id)
+    }
+
+    /// The connection is gone.
+    pub fn closed(&mut self, wire: Wire) {
+        self.engines[wire.core].closed(wire.id);
+        self.outputs[wire.core].seen.remove(&wire.id);
+    }
+
+    /// All replies that were sent since the last call.
+    pub fn answers(&mut self, wire: Wire) -> Vec<Answer> {
+        let sent = std::mem::take(&mut self.seen(wire).sent);
+        answers(&sent)
+    }
+
+    /// Sends frames, lets everything happen, and says what was answered.
+    pub fn ask(&mut self, wire: Wire, frames: &[u8]) -> Vec<Answer> {
+        self.receive(wire, frames);
+        self.settle();
+        self.answers(wire)
+    }
+}
+
+/// Decodes whole replies.
+pub fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while !bytes.is_empty() {
+        let ReplyDecoded::Complete { frame, consumed } = wire::decode_reply(bytes, FRAME_BYTES_MAX)
+        else {
+            panic!("half a reply was sent");
+        };
+        let (status, value) = match frame.reply {
+            Reply::Failed { status, .. } => (status, None),
+            Reply::End => (Status::End, None),
+            Reply::Value(value) => (Status::Ok, Some(value.bytes.to_vec())),
+            _ => (Status::Ok, None),
+        };
+        answers.push(Answer { id: frame.head.id.0, part: frame.head.part, status, value });
+        bytes = &bytes[consumed..];
+    }
+    answers
+}
+
+/// One frame.
+pub fn frame(id: u32, request: &Request<'_>) -> Vec<u8> {
+    frame_with(RequestHead { id: RequestId(id), ..RequestHead::default() }, request)
+}
+
+pub fn frame_with(head: RequestHead, request: &Request<'_>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    wire::encode_request(&head, request, &mut frame).unwrap();
+    frame
+}
+
+pub fn get(id: u32, key: &[u8]) -> Vec<u8> {
+    frame(id, &Request::Get { key, least_version: None })
+}
+
+pub fn set(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let condition = SetCondition::Always;
+    frame(id, &Request::Set(Set { key, value, user_flags: 0, ttl: Ttl::Never, condition }))
+}
+
+pub fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {
+    frame(id, &Request::Hello(Hello { version: 1, core, value_bytes_max: 0, token }))
+}
+
+/// The statuses of answers, for those that need no more.
+pub fn statuses(answers: &[Answer]) -> Vec<(u32, Status)> {
+    answers.iter().map(|answer| (answer.id, answer.status)).collect()
+}
