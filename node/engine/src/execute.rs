@@ -102,9 +102,11 @@ impl Executor {
                 return self.get(head, &key, least_version, at, out);
             }
             Request::GetAndTouch { key, ttl } => {
+                // In this order: an expiry that is due at once must not hide the value.
                 let key = self.key(key);
+                self.get(head, &key, None, at, out)?;
                 self.set_expiry(&key, ttl, at);
-                return self.get(head, &key, None, at, out);
+                return Ok(());
             }
             Request::Set(set) => self.set(head, &set, at)?,
             Request::Delete { key, condition } => self.delete(key, condition, at)?,
