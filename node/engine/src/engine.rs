@@ -205,17 +205,7 @@ impl Engine {
                     self.list(id);
                     self.settle(id, now, output);
                 }
-                let mut waiting = self.credits.give_back(from.0);
-                while let Some(id) = waiting {
-                    // One that has closed meanwhile leaves the credit to the next.
-                    if let Some(connection) = self.connections.get_mut(id) {
-                        let remote = connection.remote.as_mut().expect("it waits for a credit");
-                        remote.credit_returned(from.0);
-                        self.list(id);
-                        break;
-                    }
-                    waiting = self.credits.next_waiting(from.0);
-                }
+                self.credits.give_back(from.0);
             }
         }
     }
@@ -250,36 +240,19 @@ impl Engine {
 
     /// Hands replies and forwarded requests out; call it once after a batch of inputs.
     pub fn flush_output(&mut self, now: MonotonicUs, output: &mut impl Output) {
-        let mut listed = std::mem::take(&mut self.listed);
-        for id in listed.drain(..) {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.listed = false;
-            if connection.is_closing() {
-                continue;
+        loop {
+            self.call_waiting();
+            if self.listed.is_empty() {
+                return;
             }
-            if connection.sending == 0 && !connection.output.is_empty() {
-                let buffer = std::mem::take(&mut connection.output);
-                connection.sending = buffer.len();
-                connection.sending_since = millis(now);
-                self.dispatcher.sending_bytes += buffer.len();
-                self.dispatcher.executor.counters.bytes_sent += buffer.len() as u64;
-                output.send(id, buffer);
+            let mut listed = std::mem::take(&mut self.listed);
+            for id in listed.drain(..) {
+                self.hand_out(id, now, output);
             }
-            let room = self.dispatcher.output_room(connection);
-            if let Some(remote) = &mut connection.remote
-                && connection.output.len() < room
-            {
-                let counters = &mut self.dispatcher.executor.counters;
-                remote.launch(id, &mut self.credits, |to, frames| {
-                    counters.mail_sent += 1;
-                    output.mail(Core(to), Mail::Execute { connection: id, frames });
-                });
-            }
-            self.settle(id, now, output);
+            // Settling lists nobody, so the emptied list can be used again.
+            debug_assert!(self.listed.is_empty());
+            self.listed = listed;
         }
-        // Settling lists nobody, so the emptied list can be used again.
-        debug_assert!(self.listed.is_empty());
-        self.listed = listed;
     }
 
     /// Starts to shut down: tells every client, answers what has arrived, and closes each
@@ -321,12 +294,61 @@ impl Engine {
         &mut self.dispatcher.executor.counters
     }
 
+    /// Batches of requests at other cores that have not come back.
+    pub fn mail_under_way(&self) -> usize {
+        self.credits.in_use()
+    }
+
     /// Walks the shard and panics where one of its invariants is broken; for tests.
     pub fn invariants(&self) {
         self.dispatcher.executor.shard.invariants();
         for index in 0..self.connections.places() {
             assert!(self.connections.at(index).is_none_or(|id| id.index == index));
         }
+    }
+
+    /// Lists the connections whose wait for a credit is over, before all others. One that
+    /// cannot use it (it is closing, or its output is full) leaves it to the next.
+    fn call_waiting(&mut self) {
+        let listed_before = self.listed.len();
+        self.credits.call(|core, id| {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            let remote = connection.remote.as_mut().expect("it waited for a credit");
+            remote.credit_returned(core);
+            if !connection.listed {
+                connection.listed = true;
+                self.listed.push(id);
+            }
+        });
+        self.listed.rotate_left(listed_before);
+    }
+
+    /// Hands out what one connection has: its replies, its requests to other cores.
+    fn hand_out(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.listed = false;
+        if connection.is_closing() {
+            return;
+        }
+        if connection.sending == 0 && !connection.output.is_empty() {
+            let buffer = std::mem::take(&mut connection.output);
+            connection.sending = buffer.len();
+            connection.sending_since = millis(now);
+            self.dispatcher.sending_bytes += buffer.len();
+            self.dispatcher.executor.counters.bytes_sent += buffer.len() as u64;
+            output.send(id, buffer);
+        }
+        let room = self.dispatcher.output_room(connection);
+        if let Some(remote) = &mut connection.remote
+            && connection.output.len() < room
+        {
+            let counters = &mut self.dispatcher.executor.counters;
+            remote.launch(id, &mut self.credits, |to, frames| {
+                counters.mail_sent += 1;
+                output.mail(Core(to), Mail::Execute { connection: id, frames });
+            });
+        }
+        self.settle(id, now, output);
     }
 
     /// Takes requests from what has arrived, `bytes` being the newest of it.

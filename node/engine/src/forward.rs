@@ -192,6 +192,8 @@ impl Remote {
 pub(crate) struct Credits {
     free: Vec<usize>,
     waiting: Vec<VecDeque<ConnectionId>>,
+    /// Entries of all the queues in `waiting`.
+    waiting_count: usize,
 }
 
 impl Credits {
@@ -199,6 +201,7 @@ impl Credits {
         Credits {
             free: vec![MAIL_CREDITS; usize::from(cores)],
             waiting: vec![VecDeque::new(); usize::from(cores)],
+            waiting_count: 0,
         }
     }
 
@@ -213,19 +216,30 @@ impl Credits {
 
     fn wait(&mut self, to: u16, id: ConnectionId) {
         self.waiting[usize::from(to)].push_back(id);
+        self.waiting_count += 1;
     }
 
-    /// A batch has come back. The connection that waited longest for it, if one does.
-    pub(crate) fn give_back(&mut self, to: u16) -> Option<ConnectionId> {
+    /// A batch has come back.
+    pub(crate) fn give_back(&mut self, to: u16) {
         self.free[usize::from(to)] += 1;
-        self.next_waiting(to)
     }
 
-    /// The next connection that waits for a core that has credit.
-    pub(crate) fn next_waiting(&mut self, to: u16) -> Option<ConnectionId> {
-        if self.free[usize::from(to)] == 0 {
-            return None;
+    /// Takes those out of the queues who have waited longest, as many for each core as it
+    /// has credit. Whoever of them does not use it leaves it to the next call, so callers
+    /// repeat until nobody comes.
+    pub(crate) fn call(&mut self, mut each: impl FnMut(u16, ConnectionId)) {
+        if self.waiting_count == 0 {
+            return;
         }
-        self.waiting[usize::from(to)].pop_front()
+        for (core, waiting) in (0..).zip(&mut self.waiting) {
+            let called = self.free[usize::from(core)].min(waiting.len());
+            self.waiting_count -= called;
+            waiting.drain(..called).for_each(|id| each(core, id));
+        }
+    }
+
+    /// Batches under way at all other cores.
+    pub(crate) fn in_use(&self) -> usize {
+        self.free.iter().map(|free| MAIL_CREDITS - free).sum()
     }
 }
