@@ -214,3 +214,6 @@ pub trait Driver {
     /// Only what no retry can mend; the core stops.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,12 @@ pub trait Faults {
         false
     }
 
+    /// How many bytes of the `length` left are sent at once, one at least.
+    #[inline]
+    fn send_length(&mut self, length: usize) -> usize {
+        length
+    }
+
     /// An error number that the next system call is to fail with, without being made.
     #[inline]
     fn enter_error(&mut self) -> Option<i32> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ptr::NonNull;
+use std::thread::{self, ThreadId};
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, Probe, SubmissionQueue, Submitter, opcode};
@@ -17,6 +18,8 @@ pub(crate) struct Queues {
     pub(crate) submitter: Submitter<'static>,
     pub(crate) submission: SubmissionQueue<'static>,
     pub(crate) completion: CompletionQueue<'static>,
+    /// The thread in whose table the ring descriptor is registered.
+    registered: Option<ThreadId>,
     owner: Owner,
 }
 
@@ -58,7 +61,7 @@ impl Queues {
         // SAFETY: the allocation outlives the borrows (see the struct), and `split` is
         // called once, so there is one queue of each kind.
         let (submitter, submission, completion) = unsafe { (*owner.0.as_ptr()).split() };
-        let queues = Self { submitter, submission, completion, owner };
+        let queues = Self { submitter, submission, completion, registered: None, owner };
         queues.check()?;
         Ok(queues)
     }
@@ -85,7 +88,9 @@ impl Queues {
     pub(crate) fn start(&mut self) -> io::Result<()> {
         self.submitter.register_enable_rings()?;
         // A thread has room for 16 registered rings; without, each call looks its file up.
-        let _ = self.submitter.register_ring_fd();
+        if self.submitter.register_ring_fd().is_ok() {
+            self.registered = Some(thread::current().id());
+        }
         Ok(())
     }
 
@@ -114,5 +119,16 @@ impl Queues {
         self.submission.sync();
         self.completion.sync();
         outcome.map(drop)
+    }
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        // The kernel's table of the thread would keep the ring, and with it all registered
+        // sockets, until the thread ends. (Another thread has a table of its own; there,
+        // the number may be another ring's.)
+        if self.registered == Some(thread::current().id()) {
+            let _ = self.submitter.unregister_ring_fd();
+        }
     }
 }

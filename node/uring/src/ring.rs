@@ -361,7 +361,9 @@ impl<F: Faults> Ring<F> {
         let socket = self.kernel_socket(token.slot);
         let outgoing = self.slots[token.slot as usize].outgoing.as_ref();
         let outgoing = outgoing.expect("only a send under way is pushed");
-        let entry = operation::send(socket, &outgoing.buffer[outgoing.sent..], token);
+        let rest = &outgoing.buffer[outgoing.sent..];
+        let part = &rest[..self.faults.send_length(rest.len())];
+        let entry = operation::send(socket, part, token);
         self.push(entry);
     }
 
