@@ -17,28 +17,28 @@ use corelane_shard::ShardConfig;
 
 /// A connection and the core that it is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wire {
-    pub core: usize,
-    pub id: ConnectionId,
+pub(crate) struct Wire {
+    pub(crate) core: usize,
+    pub(crate) id: ConnectionId,
 }
 
 /// What an engine has asked for on one connection.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The buffer being sent.
-    pub sending: Option<Vec<u8>>,
+    pub(crate) sending: Option<Vec<u8>>,
     /// Everything that was sent.
-    pub sent: Vec<u8>,
-    pub paused: bool,
-    pub closing: Vec<Closing>,
-    pub detaching: bool,
+    pub(crate) sent: Vec<u8>,
+    pub(crate) paused: bool,
+    pub(crate) closing: Vec<Closing>,
+    pub(crate) detaching: bool,
 }
 
 /// Records what one engine asks for.
 #[derive(Debug, Default)]
-pub struct Recorder {
-    pub seen: BTreeMap<ConnectionId, Seen>,
-    pub mail: VecDeque<(Core, Mail)>,
+pub(crate) struct Recorder {
+    pub(crate) seen: BTreeMap<ConnectionId, Seen>,
+    pub(crate) mail: VecDeque<(Core, Mail)>,
 }
 
 impl Recorder {
@@ -78,22 +78,22 @@ impl Output for Recorder {
 
 /// One reply, as far as these tests look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub id: u32,
-    pub part: Option<u16>,
-    pub status: Status,
-    pub value: Option<Vec<u8>>,
+pub(crate) struct Answer {
+    pub(crate) id: u32,
+    pub(crate) part: Option<u16>,
+    pub(crate) status: Status,
+    pub(crate) value: Option<Vec<u8>>,
 }
 
-pub struct Node {
-    pub engines: Vec<Engine>,
-    pub outputs: Vec<Recorder>,
-    pub now: MonotonicUs,
+pub(crate) struct Node {
+    pub(crate) engines: Vec<Engine>,
+    pub(crate) outputs: Vec<Recorder>,
+    pub(crate) now: MonotonicUs,
     map: CoreMap,
 }
 
 /// A configuration with nothing unusual about it.
-pub fn config() -> EngineConfig {
+pub(crate) fn config() -> EngineConfig {
     EngineConfig {
         core: 0,
         cores: 1,
@@ -114,7 +114,7 @@ pub fn config() -> EngineConfig {
 }
 
 impl Node {
-    pub fn new(cores: u16, config: EngineConfig) -> Node {
+    pub(crate) fn new(cores: u16, config: EngineConfig) -> Node {
         let engines = (0..cores)
             .map(|core| Engine::new(EngineConfig { core, cores, ..config.clone() }).unwrap())
             .collect();
@@ -127,33 +127,33 @@ impl Node {
     }
 
     /// A key that belongs to a core.
-    pub fn key_of(&self, core: usize, number: usize) -> Vec<u8> {
+    pub(crate) fn key_of(&self, core: usize, number: usize) -> Vec<u8> {
         let keys = (0..).map(|n| format!("{number}-{n}").into_bytes());
         keys.into_iter().find(|key| self.map.core_of(slot_of(key)).index() == core).unwrap()
     }
 
-    pub fn connect(&mut self, core: usize) -> Wire {
+    pub(crate) fn connect(&mut self, core: usize) -> Wire {
         let id = self.engines[core].opened(self.now);
         Wire { core, id }
     }
 
     /// Bytes arrive; nothing else happens.
-    pub fn receive(&mut self, wire: Wire, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, wire: Wire, bytes: &[u8]) {
         let output = &mut self.outputs[wire.core];
         self.engines[wire.core].received(wire.id, bytes, self.now, output);
     }
 
-    pub fn receive_ended(&mut self, wire: Wire, end: ReceiveEnd) {
+    pub(crate) fn receive_ended(&mut self, wire: Wire, end: ReceiveEnd) {
         let output = &mut self.outputs[wire.core];
         self.engines[wire.core].receive_ended(wire.id, end, self.now, output);
     }
 
-    pub fn flush(&mut self, core: usize) {
+    pub(crate) fn flush(&mut self, core: usize) {
         self.engines[core].flush_output(self.now, &mut self.outputs[core]);
     }
 
     /// The send under way ends; whether there was one.
-    pub fn end_send(&mut self, wire: Wire, end: SendEnd) -> bool {
+    pub(crate) fn end_send(&mut self, wire: Wire, end: SendEnd) -> bool {
         let output = &mut self.outputs[wire.core];
         let Some(buffer) = output.of(wire.id).sending.take() else { return false };
         if end == SendEnd::Whole {
@@ -164,7 +164,7 @@ impl Node {
     }
 
     /// The oldest mail that a core has sent arrives; whether there was one.
-    pub fn carry_mail(&mut self, from: usize) -> bool {
+    pub(crate) fn carry_mail(&mut self, from: usize) -> bool {
         let Some((to, mail)) = self.outputs[from].mail.pop_front() else { return false };
         let output = &mut self.outputs[to.index()];
         self.engines[to.index()].mail(Core(from as u16), mail, self.now, output);
@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// Carries all mail and flushes, but ends no send.
-    pub fn settle_mail(&mut self) {
+    pub(crate) fn settle_mail(&mut self) {
         loop {
             (0..self.engines.len()).for_each(|core| self.flush(core));
             if !(0..self.engines.len()).fold(false, |any, core| any | self.carry_mail(core)) {
@@ -182,7 +182,7 @@ impl Node {
     }
 
     /// Carries all mail and ends all sends, until nothing is left to do.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             self.settle_mail();
             let mut any = false;
@@ -199,7 +199,7 @@ impl Node {
     }
 
     /// Time passes, with all housekeeping that is due.
-    pub fn advance_ms(&mut self, ms: u64) {
+    pub(crate) fn advance_ms(&mut self, ms: u64) {
         let until = self.now.0 + ms * 1_000;
         while self.now.0 < until {
             self.now.0 = until.min(self.now.0 + 50_000);
@@ -212,24 +212,24 @@ impl Node {
     }
 
     /// What the engine has asked for on a connection.
-    pub fn seen(&mut self, wire: Wire) -> &mut Seen {
+    pub(crate) fn seen(&mut self, wire: Wire) -> &mut Seen {
         self.outputs[wire.core].of(wire.id)
     }
 
     /// The connection is gone.
-    pub fn closed(&mut self, wire: Wire) {
+    pub(crate) fn closed(&mut self, wire: Wire) {
         self.engines[wire.core].closed(wire.id);
         self.outputs[wire.core].seen.remove(&wire.id);
     }
 
     /// All replies that were sent since the last call.
-    pub fn answers(&mut self, wire: Wire) -> Vec<Answer> {
+    pub(crate) fn answers(&mut self, wire: Wire) -> Vec<Answer> {
         let sent = std::mem::take(&mut self.seen(wire).sent);
         answers(&sent)
     }
 
     /// Sends frames, lets everything happen, and says what was answered.
-    pub fn ask(&mut self, wire: Wire, frames: &[u8]) -> Vec<Answer> {
+    pub(crate) fn ask(&mut self, wire: Wire, frames: &[u8]) -> Vec<Answer> {
         self.receive(wire, frames);
         self.settle();
         self.answers(wire)
@@ -237,7 +237,7 @@ impl Node {
 }
 
 /// Decodes whole replies.
-pub fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+pub(crate) fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
         let ReplyDecoded::Complete { frame, consumed } = wire::decode_reply(bytes, FRAME_BYTES_MAX)
@@ -257,30 +257,30 @@ pub fn answers(mut bytes: &[u8]) -> Vec<Answer> {
 }
 
 /// One frame.
-pub fn frame(id: u32, request: &Request<'_>) -> Vec<u8> {
+pub(crate) fn frame(id: u32, request: &Request<'_>) -> Vec<u8> {
     frame_with(RequestHead { id: RequestId(id), ..RequestHead::default() }, request)
 }
 
-pub fn frame_with(head: RequestHead, request: &Request<'_>) -> Vec<u8> {
+pub(crate) fn frame_with(head: RequestHead, request: &Request<'_>) -> Vec<u8> {
     let mut frame = Vec::new();
     wire::encode_request(&head, request, &mut frame).unwrap();
     frame
 }
 
-pub fn get(id: u32, key: &[u8]) -> Vec<u8> {
+pub(crate) fn get(id: u32, key: &[u8]) -> Vec<u8> {
     frame(id, &Request::Get { key, least_version: None })
 }
 
-pub fn set(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn set(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
     let condition = SetCondition::Always;
     frame(id, &Request::Set(Set { key, value, user_flags: 0, ttl: Ttl::Never, condition }))
 }
 
-pub fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {
+pub(crate) fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {
     frame(id, &Request::Hello(Hello { version: 1, core, value_bytes_max: 0, token }))
 }
 
 /// The statuses of answers, for those that need no more.
-pub fn statuses(answers: &[Answer]) -> Vec<(u32, Status)> {
+pub(crate) fn statuses(answers: &[Answer]) -> Vec<(u32, Status)> {
     answers.iter().map(|answer| (answer.id, answer.status)).collect()
 }
