@@ -303,9 +303,12 @@ impl<D: Driver> Rig<D> {
     }
 }
 
-/// Bytes that differ from place to place.
+/// Bytes that differ from place to place: a block of prime length, repeated.
 fn pattern(length: usize, seed: usize) -> Vec<u8> {
-    (0..length).map(|i| (i * 31 + i / 251 + seed) as u8).collect()
+    let block: Vec<u8> = (0..length.min(8191)).map(|i| (i * 31 + i / 251 + seed) as u8).collect();
+    let mut bytes = block.repeat(length.div_ceil(block.len()));
+    bytes.truncate(length);
+    bytes
 }
 
 fn read_exactly(stream: &mut impl Read, length: usize) -> Vec<u8> {

@@ -496,6 +496,9 @@ impl<F: Faults> Ring<F> {
     /// Cancels everything and waits, for a bounded time, until the kernel has let go.
     fn settle(&mut self) {
         self.event = None;
+        for outgoing in self.slots.iter_mut().filter_map(|slot| slot.outgoing.as_mut()) {
+            outgoing.intent = Intent::GiveUp;
+        }
         self.in_flight -= self.backlog.len() as u32;
         self.backlog.clear();
         let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all())
@@ -540,5 +543,136 @@ impl<F: Faults> Drop for Ring<F> {
                 self.buffers.leak();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const CONFIG: Config = Config {
+        queue_entries: 2,
+        completion_entries: 4,
+        slots: 100,
+        buffers: 256,
+        buffer_bytes: 64,
+    };
+
+    /// A ring, or none where the machine has no io_uring.
+    fn ring(config: &Config) -> Option<Ring> {
+        Ring::new(config).inspect_err(|reason| eprintln!("not run: {reason}")).ok()
+    }
+
+    fn token(slot: u32) -> Token {
+        Token { slot, generation: slot + 1 }
+    }
+
+    /// The peers of so many installed sockets.
+    fn install(ring: &mut Ring, count: u32) -> Vec<UnixStream> {
+        (0..count)
+            .map(|slot| {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                ring.install(slot, ours.into()).unwrap();
+                theirs
+            })
+            .collect()
+    }
+
+    /// Turns until `count` completions were seen.
+    fn completions(ring: &mut Ring, count: usize) -> Vec<Completion> {
+        let mut completions = Vec::new();
+        while completions.len() < count {
+            ring.turn(Wait::AtMost(Duration::from_secs(10))).unwrap();
+            let before = completions.len();
+            completions.extend(std::iter::from_fn(|| ring.reap()));
+            assert!(completions.len() > before, "nothing completes any more");
+        }
+        completions
+    }
+
+    #[test]
+    fn more_completions_than_the_queue_holds_all_arrive() {
+        let Some(mut ring) = ring(&CONFIG) else { return };
+        let mut peers = install(&mut ring, 100);
+        for slot in 0..100 {
+            ring.receive(token(slot));
+        }
+        ring.turn(Wait::No).unwrap();
+        for (peer, byte) in peers.iter_mut().zip(0..) {
+            peer.write_all(&[byte; 3]).unwrap();
+        }
+        let mut seen = [false; 100];
+        for completion in completions(&mut ring, 100) {
+            let Completion::Received { token, receipt: Receipt::Bytes(filled), .. } = completion
+            else {
+                panic!("{completion:?}");
+            };
+            assert_eq!(token.generation, token.slot + 1);
+            assert_eq!(filled.bytes(), [token.slot as u8; 3]);
+            assert!(!std::mem::replace(&mut seen[token.slot as usize], true));
+            ring.recycle(filled);
+        }
+        assert_eq!(ring.buffers_free(), CONFIG.buffers);
+    }
+
+    #[test]
+    fn slots_beyond_the_registered_table_work_as_well() {
+        let Some(mut ring) = ring(&CONFIG) else { return };
+        ring.slots_fixed = 1;
+        let mut peers = install(&mut ring, 2);
+        for (slot, peer) in peers.iter_mut().enumerate() {
+            ring.send(token(slot as u32), b"ping".to_vec());
+            let sent = completions(&mut ring, 1).remove(0);
+            assert!(
+                matches!(&sent, Completion::Sent { buffer, result: Ok(()), .. } if buffer == b"ping"),
+                "{sent:?}"
+            );
+            let mut bytes = [0; 4];
+            peer.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, b"ping");
+            drop(ring.uninstall(slot as u32));
+            assert_eq!(peer.read(&mut bytes).unwrap(), 0, "the socket is closed");
+        }
+    }
+
+    #[test]
+    fn a_ring_that_settles_has_nothing_in_the_kernel() {
+        let Some(mut ring) = ring(&CONFIG) else { return };
+        let mut peers = install(&mut ring, 8);
+        ring.watch(crate::event_descriptor().unwrap());
+        for slot in 0..8 {
+            ring.receive(token(slot));
+            // More than a socket takes while nobody reads.
+            ring.send(token(slot), vec![7; 4 << 20]);
+        }
+        ring.turn(Wait::No).unwrap();
+        // One entry is still in the backlog when the ring goes.
+        ring.cancel_receive(token(0));
+        ring.settle();
+        assert_eq!(ring.in_flight, 0);
+        assert!(ring.slots.iter().all(|slot| slot.outgoing.is_none()));
+        drop(ring);
+        for peer in &mut peers {
+            let mut rest = Vec::new();
+            peer.read_to_end(&mut rest).unwrap();
+            assert!(rest.len() < 4 << 20, "the send was given up");
+        }
+    }
+
+    #[test]
+    fn an_abandoned_send_gives_its_buffer_back() {
+        let Some(mut ring) = ring(&CONFIG) else { return };
+        let _peers = install(&mut ring, 1);
+        ring.send(token(0), vec![7; 4 << 20]);
+        ring.turn(Wait::No).unwrap();
+        assert!(ring.reap().is_none());
+        ring.cancel_send(token(0));
+        let sent = completions(&mut ring, 1).remove(0);
+        let Completion::Sent { buffer, result, .. } = sent else { panic!("{sent:?}") };
+        assert_eq!(buffer.len(), 4 << 20);
+        assert!(result.is_err());
     }
 }
