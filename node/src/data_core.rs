@@ -11,10 +11,11 @@ use crate::budget::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 use crate::clock::Clock;
 use crate::control::CoreSnapshot;
 use crate::driver::{self, Driver, DriverConfig, EpollDriver, UringDriver, Waker};
-use crate::event_loop::{Command, EventLoop};
+use crate::event_loop::{Command, Cpu, EventLoop};
 use crate::gate::Gate;
 use crate::lanes::{CoreMail, Lanes};
 use crate::node::{IoKind, StartError};
+use crate::spinner::Spinner;
 
 /// What a core is made of.
 pub(crate) struct CoreParts {
@@ -22,6 +23,8 @@ pub(crate) struct CoreParts {
     /// The CPU that it stays on, if it does.
     pub(crate) cpu: Option<usize>,
     pub(crate) io: IoKind,
+    /// Longest spin before a sleep, in microseconds.
+    pub(crate) spin_us: u64,
     pub(crate) connections_max: u32,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) end: End<CoreMail>,
@@ -97,6 +100,8 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         snapshot: parts.snapshot,
         gate: parts.gate,
         clock,
+        spinner: Spinner::new(parts.spin_us),
+        cpu: if parts.cpu.is_some() { Cpu::Own } else { Cpu::Shared },
         mails: Vec::new(),
     };
     if let Err(error) = event_loop.run() {

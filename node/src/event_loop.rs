@@ -6,6 +6,7 @@
 //! commands                ─► engine      (drain, stop)
 //! engine.tick                            (expiry, eviction, timers: bounded slices)
 //! engine.flush_output     ─► one send a connection, mail to other cores
+//! spin                                   (look for work a little longer, where that pays)
 //! driver.turn                            (everything queued to the kernel; wait; new events)
 //! ```
 //!
@@ -28,6 +29,7 @@ use crate::control::CoreSnapshot;
 use crate::driver::{self, Driver, Event, Wait};
 use crate::gate::Gate;
 use crate::lanes::{Adoption, CoreMail, Lanes};
+use crate::spinner::Spinner;
 
 /// Longest wait of a turn: how often an idle core publishes its numbers.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -43,6 +45,22 @@ pub(crate) enum Command {
     Drain,
     /// End at once.
     Stop,
+}
+
+/// Whether the core has its CPU to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cpu {
+    /// It is pinned to one.
+    Own,
+    /// Others may want it while this core spins.
+    Shared,
+}
+
+/// How looking for work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spin {
+    FoundWork,
+    FoundNothing,
 }
 
 /// Whether the core goes on.
@@ -62,6 +80,8 @@ pub(crate) struct EventLoop<D> {
     pub(crate) snapshot: Arc<CoreSnapshot>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Clock,
+    pub(crate) spinner: Spinner,
+    pub(crate) cpu: Cpu,
     /// Mail taken from the lanes; empty between turns.
     pub(crate) mails: Vec<(u16, CoreMail)>,
 }
@@ -105,11 +125,37 @@ impl<D: Driver> EventLoop<D> {
                     Wait::AtMost(until.min(if delivered { WAIT_MAX } else { WAIT_FOR_LANE }))
                 }
             };
+            if wait != Wait::No && self.spin(&mut events)? == Spin::FoundWork {
+                continue;
+            }
             if wait != Wait::No && self.lanes.prepare_sleep() == Sleep::MailWaiting {
                 wait = Wait::No;
             }
             self.driver.turn(wait, &mut events)?;
             self.lanes.awake();
+        }
+    }
+
+    /// Looks for events and mail without sleeping, for as long as that tends to pay.
+    fn spin(&mut self, events: &mut Vec<Event>) -> io::Result<Spin> {
+        let limit_us = self.spinner.before_sleep_us();
+        if limit_us == 0 {
+            return Ok(Spin::FoundNothing);
+        }
+        let until = MonotonicUs(self.clock.now().0 + limit_us);
+        loop {
+            self.driver.turn(Wait::No, events)?;
+            if !events.is_empty() || self.lanes.has_mail() || !self.commands.is_empty() {
+                self.spinner.paid();
+                return Ok(Spin::FoundWork);
+            }
+            if self.clock.now() >= until {
+                self.spinner.was_futile();
+                return Ok(Spin::FoundNothing);
+            }
+            if self.cpu == Cpu::Shared {
+                std::thread::yield_now();
+            }
         }
     }
 

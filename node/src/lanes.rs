@@ -82,6 +82,11 @@ impl Lanes {
         self.end.drain(MAIL_A_TURN, |from, mail| each(from as u16, mail))
     }
 
+    /// Whether mail has arrived.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.end.has_mail()
+    }
+
     /// Before the core blocks: whether it may.
     pub(crate) fn prepare_sleep(&mut self) -> Sleep {
         self.end.prepare_sleep()

@@ -22,6 +22,7 @@ mod event_loop;
 mod gate;
 mod lanes;
 mod listeners;
+mod spinner;
 
 pub use listeners::ListenError;
 pub use node::{CorePanicked, IoKind, Node, StartError};

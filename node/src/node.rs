@@ -163,6 +163,7 @@ impl Node {
                 engine,
                 cpu,
                 io,
+                spin_us: config.spin_us,
                 connections_max: config.connections_max as u32,
                 listeners,
                 end,

@@ -23,7 +23,7 @@ pub use values::{
 };
 
 /// Least memory that each data core must get, in bytes.
-pub const MEMORY_PER_CORE_MIN: u64 = 16 << 20;
+pub const MEMORY_PER_CORE_MIN: u64 = 32 << 20;
 /// Largest `memory`, in bytes.
 pub const MEMORY_MAX: u64 = 64 << 40;
 /// Memory where the machine does not tell how much it has, in bytes.
@@ -36,6 +36,8 @@ pub const CONNECTIONS_MAX: u64 = 1_000_000;
 pub const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Largest `ttl_jitter_percent`: more would let an entry live under half its time.
 pub const TTL_JITTER_PERCENT_MAX: u8 = 50;
+/// Largest `spin_us`.
+pub const SPIN_US_MAX: u64 = 1_000;
 /// Smallest and largest `output_bytes_max`.
 pub const OUTPUT_BYTES_RANGE: (u64, u64) = (64 << 10, 1 << 30);
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub pin: Pin,
     /// The kernel interface they use.
     pub io: Io,
+    /// How long a core looks for work before it sleeps, in microseconds.
+    pub spin_us: u64,
     /// Memory of the whole process, in bytes.
     pub memory: u64,
     /// What happens when it is full.
@@ -101,6 +105,7 @@ impl Config {
             cores: Cores::Auto,
             pin: Pin::On,
             io: Io::Auto,
+            spin_us: 0,
             memory: host.memory_bytes.map_or(MEMORY_UNKNOWN, three_quarters),
             policy: Policy::Evict { order: EvictionOrder::S3, scope: EvictionScope::AllKeys },
             hash: TableHash::Rapid,

@@ -9,7 +9,7 @@ use super::values::{
     self, ValueError, elements, format_duration_ms, format_size, parse_duration_ms, parse_size,
 };
 use super::{
-    CONNECTIONS_MAX, Config, MEMORY_MAX, MEMORY_PER_CORE_MIN, OUTPUT_BYTES_RANGE,
+    CONNECTIONS_MAX, Config, MEMORY_MAX, MEMORY_PER_CORE_MIN, OUTPUT_BYTES_RANGE, SPIN_US_MAX,
     TTL_JITTER_PERCENT_MAX, VALUE_BYTES_MAX, token,
 };
 
@@ -167,6 +167,20 @@ pub static SETTINGS: &[Setting] = &[
         default_words: None,
         read: |config, text| parse_into(&mut config.io, text),
         show: |config| Some(config.io.to_string()),
+    },
+    Setting {
+        name: "spin-us",
+        value_name: "MICROSECONDS",
+        arity: Arity::One,
+        heading: Heading::Cores,
+        help: "How long a core looks for work before it sleeps, 0 to 1000, while that tends to \
+               pay. 100 more than halves the latency of few connections; 0 spends the least CPU",
+        default_words: None,
+        read: |config, text| {
+            config.spin_us = number_between(text, 0, SPIN_US_MAX)?;
+            Ok(())
+        },
+        show: |config| Some(config.spin_us.to_string()),
     },
     Setting {
         name: "memory",
