@@ -23,9 +23,6 @@ pub struct ShardStats {
     pub policy_bytes: u64,
     /// Pages of large values.
     pub large_bytes: u64,
-    /// Bytes held by what was flushed and not yet reclaimed are in the figures above; these
-    /// are the entries waiting for it.
-    pub flushed_items_left: u64,
     /// Entries evicted to make room.
     pub evicted: u64,
     /// Payload of these.

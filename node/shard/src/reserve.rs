@@ -1,0 +1,278 @@
+//! Address space reserved once and faulted in by use: the arena, and tables that are as long
+//! as the largest budget needs and cost memory only where they were touched.
+//!
+//! All `unsafe` that memory needs is here: behind it, the arena is one slice of bytes with
+//! checked bounds, and handles are offsets into it.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::HugePages;
+
+/// A private anonymous mapping, zero until written.
+///
+/// Invariants:
+/// - MAPPED: `base` is the start of `bytes` bytes that stay mapped readable and writable while
+///   `mapping` lives; `bytes` is above zero and below `isize::MAX`.
+/// - OWNED: nothing else reads or writes them but through this value. A [`Prefaulter`] keeps
+///   the mapping alive and changes no byte.
+/// - INITIALISED: the kernel hands out zeroed memory, so every byte always has a value.
+pub(crate) struct Reservation {
+    base: NonNull<u8>,
+    bytes: usize,
+    mapping: Arc<Mapping>,
+}
+
+/// Unmaps when the last user is gone.
+struct Mapping {
+    base: usize,
+    bytes: usize,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `Reservation::new`, and whoever looks at it holds this value.
+        unsafe { libc::munmap(self.base as *mut libc::c_void, self.bytes) };
+    }
+}
+
+// SAFETY: by OWNED, the memory moves with the value, like a `Box<[u8]>`.
+unsafe impl Send for Reservation {}
+// SAFETY: shared access only reads, as with a `Box<[u8]>`.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    /// Reserves address space, rounded up to whole system pages by the kernel.
+    pub(crate) fn new(bytes: usize, huge_pages: HugePages) -> io::Result<Self> {
+        assert!(bytes > 0 && bytes < isize::MAX as usize);
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches
+        // nothing that exists.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast::<u8>()).expect("the kernel maps nothing at address 0");
+        let advice = match huge_pages {
+            HugePages::Never => libc::MADV_NOHUGEPAGE,
+            HugePages::Advise => libc::MADV_HUGEPAGE,
+        };
+        // A kernel without huge pages refuses either advice, and needs none.
+        // SAFETY: MAPPED; the advice changes no content.
+        unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
+        let mapping = Arc::new(Mapping { base: base.as_ptr().addr(), bytes });
+        Ok(Self { base, bytes, mapping })
+    }
+
+    /// All of it.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: MAPPED and INITIALISED; OWNED makes the borrow of `self` cover the memory.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.bytes) }
+    }
+
+    /// All of it.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `bytes`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.bytes) }
+    }
+
+    /// The same memory as words; a last partial one is left out.
+    #[inline]
+    pub(crate) fn words(&self) -> &[u64] {
+        // SAFETY: as for `bytes`. Mappings start at a system page, which aligns words, and any
+        // eight bytes are a word.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.bytes / 8) }
+    }
+
+    /// The same memory as words; a last partial one is left out.
+    #[inline]
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
+        // SAFETY: as for `words`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), self.bytes / 8) }
+    }
+
+    /// Gives the memory of a range back to the system; it reads as zero afterwards. The range
+    /// is in bytes and lies on system pages.
+    pub(crate) fn release(&mut self, range: std::ops::Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.bytes);
+        // A refusal leaves the memory where it is, which is only wasteful.
+        // SAFETY: MAPPED; the exclusive borrow proves that nobody looks at the bytes.
+        unsafe {
+            libc::madvise(
+                self.base.as_ptr().add(range.start).cast(),
+                range.len(),
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+
+    /// A helper that faults memory in ahead of `progress`, in bytes from the start.
+    pub(crate) fn prefaulter(&self, progress: Arc<AtomicU64>) -> Prefaulter {
+        Prefaulter { mapping: self.mapping.clone(), progress, done: 0 }
+    }
+}
+
+/// Faults the arena in ahead of its use, from a thread of its own, so that the data core never
+/// waits for the kernel to zero a page. It changes no content and may run at any time; memory
+/// it touches counts as the shard's.
+pub struct Prefaulter {
+    mapping: Arc<Mapping>,
+    /// Bytes from the start that the shard has used.
+    progress: Arc<AtomicU64>,
+    /// Bytes from the start that were faulted in.
+    done: u64,
+}
+
+impl Prefaulter {
+    /// Faults in at most `most` bytes, while less than `ahead` bytes beyond what the shard uses
+    /// are there and `budget`, in bytes, is not passed. Returns how many; zero says to look
+    /// again later.
+    ///
+    /// # Errors
+    /// The kernel refused: `EINVAL` before Linux 5.14, `ENOMEM` where memory is short.
+    pub fn step(&mut self, ahead: u64, budget: u64, most: u64) -> io::Result<u64> {
+        const STEP_BYTES: u64 = 64 << 10;
+        let used = self.progress.load(Ordering::Relaxed);
+        let end = (used + ahead).min(budget).min(self.mapping.bytes as u64);
+        let start = self.done.max(used) / STEP_BYTES * STEP_BYTES;
+        let bytes = end.saturating_sub(start).min(most) / STEP_BYTES * STEP_BYTES;
+        if bytes == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the range is within the mapping, which `mapping` keeps; populating writes
+        // what is there already.
+        let result = unsafe {
+            libc::madvise(
+                (self.mapping.base + start as usize) as *mut libc::c_void,
+                bytes as usize,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.done = start + bytes;
+        Ok(bytes)
+    }
+}
+
+/// Values that are right when all their bytes are zero.
+///
+/// # Safety
+/// All-zero bytes are a valid value, and values need no drop.
+pub(crate) unsafe trait Zeroed: Copy {}
+
+// SAFETY: plain numbers.
+unsafe impl Zeroed for u32 {}
+// SAFETY: plain numbers.
+unsafe impl Zeroed for u64 {}
+
+/// A fixed-length array in reserved address space; untouched parts cost nothing.
+pub(crate) struct Table<T> {
+    memory: Reservation,
+    length: usize,
+    values: PhantomData<T>,
+}
+
+impl<T: Zeroed> Table<T> {
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        let bytes = length.max(1) * size_of::<T>();
+        Ok(Self { memory: Reservation::new(bytes, HugePages::Never)?, length, values: PhantomData })
+    }
+}
+
+impl<T: Zeroed> std::ops::Deref for Table<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: MAPPED holds `length` values by construction; INITIALISED with zeros or
+        // values written through `deref_mut`, both valid by `Zeroed`; mappings are aligned to
+        // system pages.
+        unsafe { std::slice::from_raw_parts(self.memory.base.as_ptr().cast(), self.length) }
+    }
+}
+
+impl<T: Zeroed> std::ops::DerefMut for Table<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as for `deref`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.base.as_ptr().cast(), self.length) }
+    }
+}
+
+/// Asks the processor to bring the cache line of `place` near. Without the instruction it
+/// does nothing, and nothing but speed depends on it.
+#[inline(always)]
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: prefetching reads nothing architecturally, and the address is that of a
+    // reference.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+            std::ptr::from_ref(place).cast(),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = place;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_until_written_and_after_release() {
+        let mut memory = Reservation::new(1 << 20, HugePages::Never).expect("address space");
+        assert!(memory.bytes().iter().all(|byte| *byte == 0));
+        memory.bytes_mut()[4096..8192].fill(7);
+        assert_eq!(memory.words()[4096 / 8], 0x0707_0707_0707_0707);
+        memory.words_mut()[0] = 1;
+        memory.release(4096..8192);
+        assert_eq!(memory.bytes()[0], 1);
+        assert!(memory.bytes()[8..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn faulting_in_stays_ahead_and_changes_nothing() {
+        let mut memory = Reservation::new(4 << 20, HugePages::Never).expect("address space");
+        memory.bytes_mut()[1 << 20] = 5;
+        let progress = Arc::new(AtomicU64::new(1 << 20));
+        let mut prefaulter = memory.prefaulter(progress.clone());
+        match prefaulter.step(1 << 20, 4 << 20, 256 << 10) {
+            Ok(bytes) => assert_eq!(bytes, 256 << 10),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
+                return;
+            }
+        }
+        while prefaulter.step(1 << 20, 4 << 20, 256 << 10).expect("memory") > 0 {}
+        assert_eq!(prefaulter.done, 2 << 20);
+        progress.store(4 << 20, Ordering::Relaxed);
+        assert_eq!(prefaulter.step(1 << 20, 4 << 20, 1 << 20).expect("memory"), 0);
+        assert_eq!(memory.bytes()[1 << 20], 5);
+        drop(memory);
+        drop(prefaulter);
+    }
+
+    #[test]
+    fn tables_are_slices() {
+        let mut table = Table::<u32>::new(3).expect("address space");
+        assert_eq!(&table[..], &[0, 0, 0]);
+        table[2] = 9;
+        assert_eq!(&table[..], &[0, 0, 9]);
+    }
+}

@@ -1,0 +1,272 @@
+//! One core's store: how the parts work together.
+//!
+//! ```text
+//! key ─ keyed hash ─► index ─► word ─► entry in the heap ─► chunks of a large value
+//!                       ▲        └─ uses, probation, timer bits
+//!     policy ─ hand ────┤
+//!     wheel ── marks ───┘
+//! ```
+//!
+//! A write first makes room ([`room`]), so that nothing after that can fail for want of
+//! memory, then finds the entry, writes, and sets the timer. What takes longer than one
+//! request should — expiry, flushed pages, compaction — is done in slices by
+//! [`Shard::tick`] ([`upkeep`]).
+
+mod batch;
+mod inspect;
+mod read;
+mod room;
+mod scan;
+mod stream;
+mod upkeep;
+mod write;
+
+pub use self::stream::{Lease, Upload};
+
+use crate::class::{Kind, PAGE_BYTES};
+use crate::config::{Policy, ShardConfig};
+use crate::entry::{Placement, Stored};
+use crate::hash::KeyedHash;
+use crate::heap::{Handle, Heap};
+use crate::index::resize::Rehash;
+use crate::index::word::Word;
+use crate::index::{Found, Index};
+use crate::large::{self, Discarded};
+use crate::policy::Evictor;
+use crate::reserve::Prefaulter;
+use crate::stats::ShardStats;
+use crate::types::{Cause, Change, Changes, Key, SLOTS, SPACES, ShardError};
+use crate::wheel::Wheel;
+
+use self::room::Room;
+
+/// The smallest budget of a shard: room for a page of each common kind, and the reserve.
+pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
+
+/// One core's store.
+///
+/// Calls take the time; it must not run backwards. Nothing is read from the system.
+///
+/// Invariants, checked by [`Shard::invariants`]:
+/// - LIVE: every word of the index names a live entry of its own, whose key has the word's
+///   slot and hash, and every live entry has a word.
+/// - TIMED: a word says that its entry expires exactly when it does, and then a timer with its
+///   mark fires no earlier than the expiry, or earlier where the word says so.
+/// - COUNTED: the bytes accounted for are the bytes held.
+pub struct Shard {
+    config: ShardConfig,
+    hash: KeyedHash,
+    heap: Heap,
+    index: Index,
+    wheel: Wheel,
+    evictor: Evictor,
+    room: Room,
+    discarded: Discarded,
+    version: u64,
+    /// Entries with an expiry.
+    expiring: u64,
+    /// Keys and values of entries that can be found.
+    payload_bytes: u64,
+    /// Bytes of large values among them.
+    large_payload_bytes: u64,
+    counts: Counts,
+}
+
+/// What happened since the shard was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    evicted: u64,
+    evicted_bytes: u64,
+    expired_on_access: u64,
+    expired_by_wheel: u64,
+    written_bytes: u64,
+    moved_bytes: u64,
+    refused: u64,
+}
+
+/// Hashes stored keys again.
+struct StoredHash<'a>(&'a KeyedHash);
+
+impl Rehash for StoredHash<'_> {
+    fn hash(&self, heap: &Heap, handle: Handle) -> u64 {
+        let stored = Stored::read(heap.rest_of_page(handle));
+        self.0.hash(stored.space(), stored.key())
+    }
+}
+
+impl Shard {
+    /// A shard with nothing in it.
+    ///
+    /// # Errors
+    /// The budget is impossible, or the address space cannot be had.
+    pub fn new(config: ShardConfig) -> Result<Self, ShardError> {
+        let given = config.budget_bytes;
+        let most = config.budget_bytes_max.max(given);
+        if given < BUDGET_BYTES_MIN {
+            return Err(ShardError::BudgetTooSmall { given, least: BUDGET_BYTES_MIN });
+        }
+        if most > Handle::REACH / 2 {
+            return Err(ShardError::BudgetTooLarge { given: most, most: Handle::REACH / 2 });
+        }
+        let reserve = |source| ShardError::AddressSpace { bytes: most, source };
+        let pages_max = (most / PAGE_BYTES as u64) as u32;
+        let mut shard = Self {
+            hash: KeyedHash::new(config.hash),
+            heap: Heap::new(pages_max, config.huge_pages).map_err(reserve)?,
+            index: Index::new().map_err(reserve)?,
+            wheel: Wheel::new(),
+            evictor: Evictor::new(config.policy, config.random_seed),
+            room: Room::default(),
+            discarded: Discarded::default(),
+            version: config.version_seed,
+            expiring: 0,
+            payload_bytes: 0,
+            large_payload_bytes: 0,
+            counts: Counts::default(),
+            config,
+        };
+        shard.set_budget(given);
+        Ok(shard)
+    }
+
+    /// Names an entry. `slot` is what [`ShardConfig::slot_of`] gives for `bytes`.
+    #[inline]
+    pub fn key<'a>(&self, slot: u16, space: u8, bytes: &'a [u8]) -> Key<'a> {
+        debug_assert!((slot as usize) < SLOTS && space < SPACES);
+        debug_assert_eq!(slot, (self.config.slot_of)(bytes));
+        Key { bytes, hash: self.hash.hash(space, bytes), slot, space }
+    }
+
+    /// Entries, those included whose time is over and which are not reclaimed yet.
+    pub fn len(&self) -> u64 {
+        self.index.items()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// [`Shard::len`] of one slot.
+    pub fn slot_len(&self, slot: u16) -> u64 {
+        self.index.slot_items(slot)
+    }
+
+    /// The next number of a counter that never repeats.
+    pub fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// Raises the counter of versions to at least this number, as after an import.
+    pub fn raise_version(&mut self, least: u64) {
+        self.version = self.version.max(least);
+    }
+
+    /// Raises or lowers the budget, in bytes, between [`BUDGET_BYTES_MIN`] and the configured
+    /// largest. What is over a lower one is evicted in slices.
+    pub fn set_budget(&mut self, bytes: u64) {
+        let most = self.config.budget_bytes_max.max(self.config.budget_bytes);
+        let bytes = bytes.clamp(BUDGET_BYTES_MIN, most);
+        self.config.budget_bytes = bytes;
+        let for_pages = bytes - Self::fixed_bytes(bytes);
+        self.lower_limit((for_pages / PAGE_BYTES as u64) as u32);
+    }
+
+    /// A helper for another thread that faults the arena in ahead of use.
+    pub fn prefaulter(&self) -> Prefaulter {
+        self.heap.prefaulter()
+    }
+
+    /// Changes the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.config.policy = policy;
+        self.evictor.set_policy(policy, &mut self.heap);
+    }
+
+    /// Tables of fixed length, and the records of pages.
+    fn fixed_bytes(budget: u64) -> u64 {
+        Index::FIXED_BYTES + Wheel::FIXED_BYTES + Heap::record_bytes(budget / PAGE_BYTES as u64)
+    }
+
+    /// Figures for the operator.
+    pub fn stats(&self) -> ShardStats {
+        let pages = |kind| u64::from(self.heap.pages_of(kind)) * PAGE_BYTES as u64;
+        let fixed = Self::fixed_bytes(self.config.budget_bytes);
+        let inline = self.payload_bytes - self.large_payload_bytes;
+        ShardStats {
+            items: self.index.items(),
+            items_with_expiry: self.expiring,
+            budget_bytes: self.config.budget_bytes,
+            used_bytes: u64::from(self.heap.pages_in_use()) * PAGE_BYTES as u64 + fixed,
+            payload_bytes: self.payload_bytes,
+            slack_bytes: pages(Kind::Entry).saturating_sub(inline),
+            index_bytes: pages(Kind::Leaf) + pages(Kind::Node) + fixed,
+            wheel_bytes: pages(Kind::Wheel),
+            policy_bytes: pages(Kind::Policy),
+            large_bytes: pages(Kind::Chunk),
+            evicted: self.counts.evicted,
+            evicted_bytes: self.counts.evicted_bytes,
+            expired_on_access: self.counts.expired_on_access,
+            expired_by_wheel: self.counts.expired_by_wheel,
+            written_bytes: self.counts.written_bytes,
+            moved_bytes: self.counts.moved_bytes,
+            refused: self.counts.refused,
+        }
+    }
+
+    /// The word and place of a key, whether or not its time is over.
+    #[inline]
+    fn find(&self, key: &Key<'_>) -> Option<Found> {
+        let heap = &self.heap;
+        self.index.find(heap, key.slot, key.hash, |word| {
+            Stored::read(heap.rest_of_page(word.handle())).is(key.space, key.bytes)
+        })
+    }
+
+    /// Removes an entry that was found and reports it.
+    fn remove_found(&mut self, found: &Found, cause: Cause, changes: &mut impl Changes) {
+        let handle = found.word.handle();
+        let stored = Stored::read(self.heap.rest_of_page(handle));
+        changes.changed(&Change {
+            slot: found.leaf.slot,
+            space: stored.space(),
+            key: stored.key(),
+            cause,
+        });
+        self.index.remove(&mut self.heap, found, &StoredHash(&self.hash));
+        self.discount(found.word);
+        give_entry(&mut self.heap, &mut self.discarded, handle);
+    }
+
+    /// Takes an entry that is about to go out of the counts.
+    fn discount(&mut self, word: Word) {
+        let stored = Stored::read(self.heap.rest_of_page(word.handle()));
+        let payload = (stored.key().len() + stored.value_length()) as u64;
+        self.payload_bytes -= payload;
+        if stored.placement() == Placement::Chunks {
+            self.large_payload_bytes -= payload;
+        }
+        self.expiring -= u64::from(word.expires());
+    }
+}
+
+/// Gives an entry's memory back, the large value's with it.
+fn give_entry(heap: &mut Heap, discarded: &mut Discarded, handle: Handle) {
+    let stored = Stored::read(heap.rest_of_page(handle));
+    if stored.placement() == Placement::Chunks {
+        let first = stored.first_chunk();
+        discarded.let_go(heap, first);
+    }
+    heap.give(handle);
+}
+
+/// Reports a change of an entry that the caller named.
+fn report(changes: &mut impl Changes, key: &Key<'_>, cause: Cause) {
+    changes.changed(&Change { slot: key.slot, space: key.space, key: key.bytes, cause });
+}
+
+/// Adds a lease on a chain; see [`large`].
+fn hold(heap: &mut Heap, first: Handle) {
+    large::hold(heap, first);
+}

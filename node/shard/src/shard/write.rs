@@ -1,0 +1,395 @@
+//! Writing and removing one entry.
+
+use super::{Shard, StoredHash, give_entry, report};
+use crate::class::{Class, INLINE_BYTES_MAX};
+use crate::entry::{LARGE_BYTES, Placement, Shape, Stored};
+use crate::heap::Handle;
+use crate::index::Found;
+use crate::index::Mark;
+use crate::index::word::Word;
+use crate::large::Chain;
+use crate::types::{
+    Cause, Changes, End, EntryVersion, Expiry, KEY_BYTES_MAX, Key, Millis, Write, WriteError,
+};
+
+/// Where the bytes of a value that is to be stored are.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// One after the other.
+    Bytes([&'a [u8]; 2]),
+    /// In a chain already.
+    Chain(Handle),
+}
+
+impl Shard {
+    /// Writes an entry, new or over the one that is there.
+    ///
+    /// A value of many pages is better written piece by piece; see [`Shard::begin_upload`].
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing was changed then, but others may have been evicted.
+    pub fn set(
+        &mut self,
+        key: &Key<'_>,
+        write: Write<'_>,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<(), WriteError> {
+        let shape = self.shape(key, &write, write.value.len())?;
+        self.make_room(Class::of_entry(shape.bytes()), now, changes)?;
+        let source = self.store_value(&shape, [write.value, &[]], now, changes)?;
+        self.put(key, &shape, source, now, changes)?;
+        report(changes, key, Cause::Set);
+        Ok(())
+    }
+
+    /// Adds to a value, keeping flags and expiry; a version is dropped, since the value is
+    /// another. Returns whether there was an entry.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing was changed then, but others may have been evicted.
+    pub fn extend(
+        &mut self,
+        key: &Key<'_>,
+        value: &[u8],
+        end: End,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<bool, WriteError> {
+        let Some(entry) = self.peek(key, now) else {
+            return Ok(false);
+        };
+        let (old_length, expiry) = (entry.value.len(), entry.expiry);
+        let write = Write { value, user_flags: entry.user_flags, expiry, version: None };
+        let shape = self.shape(key, &write, old_length + value.len())?;
+        self.make_room(Class::of_entry(shape.bytes()), now, changes)?;
+        // Making room may have taken the entry itself.
+        let Some(entry) = self.peek(key, now) else {
+            return Ok(false);
+        };
+        // One copy of the old value, since its bytes lie where the new one may be written.
+        let old = entry.value.to_vec();
+        let pieces = match end {
+            End::Append => [&old[..], value],
+            End::Prepend => [value, &old[..]],
+        };
+        let source = self.store_value(&shape, pieces, now, changes)?;
+        self.put(key, &shape, source, now, changes)?;
+        report(changes, key, Cause::Extended);
+        Ok(true)
+    }
+
+    /// Removes an entry. Returns whether there was one.
+    pub fn remove(&mut self, key: &Key<'_>, now: Millis, changes: &mut impl Changes) -> bool {
+        let Some(found) = self.find(key) else {
+            return false;
+        };
+        if self.is_due(&found, now) {
+            self.expire_on_access(&found, changes);
+            return false;
+        }
+        self.remove_found(&found, Cause::Delete, changes);
+        true
+    }
+
+    /// Changes when an entry ends; value, flags and version stay. Returns whether there was
+    /// one.
+    ///
+    /// An entry that had no expiry may need more memory for it. That is taken even where the
+    /// policy refuses writes, so there the budget may be passed by what the expiries take.
+    pub fn set_expiry(
+        &mut self,
+        key: &Key<'_>,
+        expiry: Expiry,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> bool {
+        let reshaped = |shard: &Self| {
+            let found = shard.find(key)?;
+            let stored = Stored::read(shard.heap.rest_of_page(found.word.handle()));
+            let shape = Shape { expiry, ..stored.shape() };
+            (!stored.expiry().is_due(now)).then_some((found, shape))
+        };
+        let Some((_, shape)) = reshaped(self) else {
+            return false;
+        };
+        // Refused only where nothing may be evicted.
+        let _ = self.make_room(Class::of_entry(shape.bytes()), now, changes);
+        // Making room may have moved or taken the entry itself.
+        let Some((found, shape)) = reshaped(self) else {
+            return false;
+        };
+        self.reshape(key, &found, &shape, now);
+        report(changes, key, Cause::ExpirySet);
+        true
+    }
+
+    /// The entry's version, giving it one from the shard's counter if it has none. It is stored
+    /// from then on until a plain write. `None` where there is no entry.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing was changed then.
+    pub fn ensure_version(
+        &mut self,
+        key: &Key<'_>,
+        now: Millis,
+    ) -> Result<Option<EntryVersion>, WriteError> {
+        let Some(entry) = self.peek(key, now) else {
+            return Ok(None);
+        };
+        if entry.version.is_some() {
+            return Ok(entry.version);
+        }
+        let found = self.find(key).expect("an entry that was just read");
+        let version = EntryVersion::Shard(self.next_version());
+        let stored = Stored::read(self.heap.rest_of_page(found.word.handle()));
+        let shape = Shape { version: Some(version), ..stored.shape() };
+        // Eight bytes more need no room made: the reserve is there for this, and the next
+        // write fills it up again.
+        if self.heap.pages_left() <= 0 && !self.heap.has_slot(Class::of_entry(shape.bytes())) {
+            self.counts.refused += 1;
+            return Err(WriteError::OutOfMemory);
+        }
+        self.reshape(key, &found, &shape, now);
+        Ok(Some(version))
+    }
+
+    /// What an entry will look like.
+    pub(super) fn shape(
+        &mut self,
+        key: &Key<'_>,
+        write: &Write<'_>,
+        value_length: usize,
+    ) -> Result<Shape, WriteError> {
+        debug_assert!(key.bytes.len() <= KEY_BYTES_MAX);
+        let share = self.config.budget_bytes / self.config.value_share_max.max(1);
+        let most = self.config.value_bytes_max.min(share).min(u64::from(u32::MAX));
+        if value_length as u64 > most {
+            self.counts.refused += 1;
+            return Err(WriteError::ValueTooLarge);
+        }
+        let mut shape = Shape {
+            expiry: write.expiry,
+            version: write.version,
+            user_flags: write.user_flags,
+            space: key.space,
+            key_length: key.bytes.len(),
+            value_length,
+            placement: Placement::Inline,
+        };
+        if shape.bytes() > INLINE_BYTES_MAX && value_length > LARGE_BYTES {
+            shape.placement = Placement::Chunks;
+        }
+        Ok(shape)
+    }
+
+    /// Stores a value that goes into chunks, making room for each.
+    fn store_value<'v>(
+        &mut self,
+        shape: &Shape,
+        pieces: [&'v [u8]; 2],
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<Source<'v>, WriteError> {
+        if shape.placement == Placement::Inline {
+            return Ok(Source::Bytes(pieces));
+        }
+        let mut chain = Chain::new(shape.value_length);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                if let Some(class) = chain.wants() {
+                    if let Err(error) = self.make_room(class, now, changes) {
+                        self.abandon(&chain);
+                        return Err(error);
+                    }
+                    chain.add_chunk(&mut self.heap);
+                }
+                let written = chain.write(&mut self.heap, piece);
+                piece = &piece[written..];
+            }
+        }
+        // Making room for the chunks may have used up what was made for the entry.
+        if let Err(error) = self.make_room(Class::of_entry(shape.bytes()), now, changes) {
+            self.abandon(&chain);
+            return Err(error);
+        }
+        Ok(Source::Chain(chain.first().expect("a large value has bytes")))
+    }
+
+    /// Gives a chain back that no entry has got.
+    pub(super) fn abandon(&mut self, chain: &Chain) {
+        if let Some(first) = chain.first() {
+            self.discarded.let_go(&mut self.heap, first);
+        }
+    }
+
+    /// Stores an entry for which room was made, over the one that is there if there is one.
+    pub(super) fn put(
+        &mut self,
+        key: &Key<'_>,
+        shape: &Shape,
+        source: Source<'_>,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<(), WriteError> {
+        let payload = (shape.key_length + shape.value_length) as u64;
+        let class = Class::of_entry(shape.bytes());
+        let mut word = match self.find(key) {
+            Some(found) if self.is_due(&found, now) => {
+                self.expire_on_access(&found, changes);
+                None
+            }
+            Some(found) => Some(found),
+            None => None,
+        }
+        .map(|found| self.overwrite(key, &found, shape, class, source, now));
+        if word.is_none() {
+            word = Some(self.insert(key, shape, class, source, now)?);
+        }
+        let word = word.expect("written");
+        self.payload_bytes += payload;
+        if shape.placement == Placement::Chunks {
+            self.large_payload_bytes += payload;
+        }
+        self.expiring += u64::from(word.expires());
+        self.counts.written_bytes += payload;
+        self.sweep_if_littered(now);
+        Ok(())
+    }
+
+    /// Stores an entry over another; the counts are left without either.
+    fn overwrite(
+        &mut self,
+        key: &Key<'_>,
+        found: &Found,
+        shape: &Shape,
+        class: Class,
+        source: Source<'_>,
+        now: Millis,
+    ) -> Word {
+        let old = found.word.handle();
+        self.discount(found.word);
+        let stored = Stored::read(self.heap.rest_of_page(old));
+        let old_expiry = stored.expiry();
+        let in_place = self.heap.class_of(old) == class && stored.placement() == Placement::Inline;
+        let handle = if in_place { old } else { self.heap.take(class) };
+        self.write_entry(handle, key, shape, source);
+        if !in_place {
+            give_entry(&mut self.heap, &mut self.discarded, old);
+        }
+        let word = found.word.with_handle(handle);
+        let word = self.evictor.used(word).unwrap_or(word);
+        let word = self.set_timer(key, word, old_expiry, shape.expiry, now);
+        self.index.replace(&mut self.heap, found, word);
+        word
+    }
+
+    /// Stores an entry that was not there.
+    fn insert(
+        &mut self,
+        key: &Key<'_>,
+        shape: &Shape,
+        class: Class,
+        source: Source<'_>,
+        now: Millis,
+    ) -> Result<Word, WriteError> {
+        let handle = self.heap.take(class);
+        self.write_entry(handle, key, shape, source);
+        let word = Word::new(0, handle);
+        let word = self.set_timer(key, word, Expiry::Never, shape.expiry, now);
+        let word = self.evictor.insert(&mut self.heap, key.hash, word);
+        let inserted =
+            self.index.insert(&mut self.heap, key.slot, key.hash, word, &StoredHash(&self.hash));
+        if inserted.is_err() {
+            give_entry(&mut self.heap, &mut self.discarded, handle);
+            self.counts.refused += 1;
+            return Err(WriteError::OutOfMemory);
+        }
+        self.evictor.inserted(&mut self.heap, key.slot, key.hash, word);
+        Ok(word)
+    }
+
+    fn write_entry(&mut self, handle: Handle, key: &Key<'_>, shape: &Shape, source: Source<'_>) {
+        let bytes = self.heap.bytes_mut(handle, shape.bytes());
+        let at = shape.write(key.bytes, bytes);
+        let rest = &mut bytes[at..];
+        match source {
+            Source::Bytes([one, two]) => {
+                rest[..one.len()].copy_from_slice(one);
+                rest[one.len()..].copy_from_slice(two);
+            }
+            Source::Chain(first) => {
+                rest.copy_from_slice(&first.units().to_le_bytes());
+                self.heap.mark_large(handle);
+            }
+        }
+    }
+
+    /// Gives an entry other fields before its key; its key, value and counts stay.
+    fn reshape(&mut self, key: &Key<'_>, found: &Found, shape: &Shape, now: Millis) {
+        let old = found.word.handle();
+        let stored = Stored::read(self.heap.rest_of_page(old));
+        let old_expiry = stored.expiry();
+        let (old_at, old_length) = (stored.value_at(), stored.length());
+        let class = Class::of_entry(shape.bytes());
+        let handle = if self.heap.class_of(old) == class {
+            // The value moves within the slot.
+            let value_at = shape.bytes() - (old_length - old_at);
+            let slot = self.heap.bytes_mut(old, class.slot_bytes());
+            slot.copy_within(old_at..old_length, value_at);
+            old
+        } else {
+            let handle = self.heap.take(class);
+            let value_at = shape.bytes() - (old_length - old_at);
+            self.heap.copy_bytes(old, old_at..old_length, handle, value_at);
+            self.heap.give(old);
+            if shape.placement == Placement::Chunks {
+                self.heap.mark_large(handle);
+            }
+            handle
+        };
+        shape.write(key.bytes, self.heap.bytes_mut(handle, shape.bytes()));
+        let word =
+            self.set_timer(key, found.word.with_handle(handle), old_expiry, shape.expiry, now);
+        self.expiring += u64::from(word.expires());
+        self.expiring -= u64::from(found.word.expires());
+        self.index.replace(&mut self.heap, found, word);
+        self.sweep_if_littered(now);
+    }
+
+    /// Sees to it that a timer fires for a new expiry; `word` is as the old one left it.
+    fn set_timer(
+        &mut self,
+        key: &Key<'_>,
+        word: Word,
+        old: Expiry,
+        new: Expiry,
+        now: Millis,
+    ) -> Word {
+        let Expiry::At(at) = new else {
+            return word.with_expires(false).with_early_timer(false);
+        };
+        match old {
+            // The old timer fires in time to be set again.
+            Expiry::At(old) if word.expires() && at >= old => {
+                word.with_early_timer(word.timer_is_early() || at > old)
+            }
+            _ => {
+                let mark = Mark::new(key.slot, key.hash);
+                let early = self.wheel.set(&mut self.heap, mark, at, now);
+                word.with_expires(true).with_early_timer(early)
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_due(&self, found: &Found, now: Millis) -> bool {
+        found.word.expires()
+            && Stored::read(self.heap.rest_of_page(found.word.handle())).expiry().is_due(now)
+    }
+
+    pub(super) fn expire_on_access(&mut self, found: &Found, changes: &mut impl Changes) {
+        self.counts.expired_on_access += 1;
+        self.remove_found(found, Cause::Expired, changes);
+    }
+}
