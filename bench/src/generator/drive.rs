@@ -94,6 +94,9 @@ pub enum DriveError {
         /// Bytes that the server takes.
         limit: usize,
     },
+    /// The system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// The sockets could not be watched.
     #[error("cannot watch the connections: {0}")]
     Sockets(io::Error),
@@ -257,17 +260,22 @@ impl<'p, C: Codec, F: Fn() -> C> Drive<'p, C, F> {
             for (thread, worker) in workers.into_iter().enumerate() {
                 let done = done.clone();
                 let cpu = (!plan.cpus.is_empty()).then(|| plan.cpus[thread % plan.cpus.len()]);
-                scope.spawn(move || {
+                let named = std::thread::Builder::new().name(format!("load-{thread}"));
+                let spawned = named.spawn_scoped(scope, move || {
                     if let Some(id) = cpu {
                         core_affinity::set_for_current(core_affinity::CoreId { id });
                     }
                     // The receiver lives until all reports are in.
                     let _ = done.send(worker.run());
                 });
+                if let Err(error) = spawned {
+                    orders.stop.store(true, Ordering::Relaxed);
+                    return Err(DriveError::Thread(error));
+                }
             }
             drop(done);
-            self.watch(&orders, &reports, progress)
-        });
+            Ok(self.watch(&orders, &reports, progress))
+        })?;
         Ok(self.outcome(&orders, watched))
     }
 
@@ -297,32 +305,28 @@ impl<'p, C: Codec, F: Fn() -> C> Drive<'p, C, F> {
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
-        watched.server_to.get_or_insert_with(|| (orders.clock.now(), self.server.sample()));
+        watched.ended = orders.clock.now();
+        watched.server_to.get_or_insert_with(|| (watched.ended, self.server.sample()));
         watched
     }
 
-    fn outcome(&self, orders: &Orders, watched: Watched) -> Outcome {
+    fn outcome(&self, orders: &Orders, mut watched: Watched) -> Outcome {
         let mut tally = Tally::default();
         let mut generator_cpu_ns = Some(0);
         let mut failures = Vec::new();
-        for report in watched.reports {
+        for report in watched.reports.drain(..) {
             tally.add(&report.tally);
             generator_cpu_ns =
                 generator_cpu_ns.zip(report.cpu_ns).map(|(sum, own): (u64, u64)| sum + own);
             failures.extend(report.failure);
         }
-        let (server_cpu_ns, sampled) = match (watched.server_from, watched.server_to) {
-            (Some((from, before)), Some((to, after))) => {
-                (after.since(&before), to.duration_since(from))
-            }
-            _ => (None, Duration::ZERO),
-        };
         // A run that ended early, or when it had no more to send, measured until it did.
-        let window = orders.window.to.duration_since(orders.window.from);
+        let window_end = orders.window.to.min(watched.ended);
+        let elapsed = window_end.duration_since(orders.window.from);
         Outcome {
             tally,
-            elapsed: window.min(sampled),
-            server_cpu_ns,
+            elapsed,
+            server_cpu_ns: watched.server_cpu_ns(elapsed),
             generator_cpu_ns,
             server_cores: self.map.as_ref().map(|map| map.cores()),
             failures,
@@ -336,6 +340,20 @@ struct Watched {
     reports: Vec<Report>,
     server_from: Option<(Nanos, CpuTimes)>,
     server_to: Option<(Nanos, CpuTimes)>,
+    /// When the last thread was done.
+    ended: Nanos,
+}
+
+impl Watched {
+    /// The server's CPU time in a window of this length. On a busy machine the edges are
+    /// read late, and not equally so; the time between the readings is scaled to the window.
+    fn server_cpu_ns(&self, window: Duration) -> Option<u64> {
+        let ((from, before), (to, after)) = (self.server_from.as_ref()?, self.server_to.as_ref()?);
+        let used = after.since(before)?;
+        let between = to.duration_since(*from);
+        (!between.is_zero())
+            .then(|| (used as f64 * window.as_secs_f64() / between.as_secs_f64()) as u64)
+    }
 }
 
 /// One of `parts` nearly equal parts of the numbers below `total`.
