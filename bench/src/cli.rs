@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
+use crate::replay::ReplayOptions;
 use crate::workload::{Distribution, Steer};
 
 /// Measures Corelane, and shows what it costs.
@@ -34,6 +35,8 @@ pub enum Command {
     /// Show what I/O runtimes cost a server that does next to nothing: io_uring, epoll, and
     /// glommio where it was built in.
     Floors(FloorsOptions),
+    /// Replay traces through the shard, and show how often it misses beside plain caches.
+    Replay(ReplayOptions),
 }
 
 /// A protocol that the generator speaks.
@@ -42,6 +45,20 @@ pub enum Command {
 pub enum Protocol {
     /// Corelane's own.
     Native,
+    /// RESP2, as Redis and Valkey speak it.
+    Resp,
+    /// memcached's text protocol.
+    Memcached,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Protocol::Native => "native",
+            Protocol::Resp => "resp",
+            Protocol::Memcached => "memcached",
+        })
+    }
 }
 
 /// Options of `run`.
@@ -94,6 +111,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate, help_heading = "Load")]
     pub rate: Option<f64>,
     /// Which core connections talk to: that of the keys they ask for, any, or wrong ones.
+    /// Only Corelane's own protocol knows cores; with another, owner is the same as any.
     #[arg(long, value_enum, default_value = "owner", help_heading = "Load")]
     pub steer: Steer,
 

@@ -19,6 +19,7 @@ pub mod floors;
 pub mod generator;
 pub mod measure;
 pub mod progress;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod workload;
