@@ -29,8 +29,7 @@ pub(crate) const PLACES_MAX: u32 = (1 << PLACE_BITS) - 2;
 
 /// Room that an idle connection keeps for what may arrive.
 pub(crate) const READ_BYTES_MIN: usize = 1 << 10;
-/// Room for one read on a busy connection. Larger ones measured no better with io_uring
-/// servers, whose own buffers are smaller.
+/// Room for one read on a busy connection: it doubles up to this while reads fill it.
 pub(crate) const READ_BYTES_MAX: usize = 64 << 10;
 /// Reads of one turn of a connection's task, so that it cannot starve its neighbours.
 pub(crate) const READS_PER_TURN: usize = 8;

@@ -12,8 +12,8 @@ use corelane_protocol::{
     MonotonicUs, Reply, ReplyHead, Request, RequestId, Status, Value, Welcome,
 };
 use corelane_ring::CoreMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -36,6 +36,30 @@ pub(crate) const VALUE_BYTES_MAX: u32 = 4 << 20;
 pub(crate) const CLOCK: MonotonicUs = MonotonicUs(1_000_000_000);
 pub(crate) const TOKEN: &[u8] = b"open sesame";
 
+/// A connected socket of whatever sort.
+pub(crate) type Stream = Box<dyn Socket>;
+
+/// What a socket must be able to do.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
+enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => Ok(Box::new(listener.accept().await?.0)),
+            #[cfg(unix)]
+            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
 /// See the module. Dropped, it closes its listener and the connections nobody took.
 pub(crate) struct FakeNode {
     pub(crate) address: String,
@@ -52,11 +76,22 @@ impl FakeNode {
     pub(crate) async fn start_with(greeting: Greeting) -> FakeNode {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        FakeNode::accept_from(Listener::Tcp(listener), address, greeting)
+    }
+
+    /// The same on a socket in the file system.
+    #[cfg(unix)]
+    pub(crate) fn start_at(path: &std::path::Path, greeting: Greeting) -> FakeNode {
+        let listener = Listener::Unix(tokio::net::UnixListener::bind(path).unwrap());
+        FakeNode::accept_from(listener, format!("unix:{}", path.display()), greeting)
+    }
+
+    fn accept_from(listener: Listener, address: String, greeting: Greeting) -> FakeNode {
         let greeting = Arc::new(Mutex::new(greeting));
         let (sender, peers) = mpsc::unbounded_channel();
         let said = Arc::clone(&greeting);
         let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok(stream) = listener.accept().await {
                 let (sender, greeting) = (sender.clone(), said.lock().unwrap().clone());
                 tokio::spawn(async move {
                     if let Some(peer) = greet(stream, greeting).await {
@@ -95,7 +130,7 @@ impl Drop for FakeNode {
     }
 }
 
-async fn greet(stream: TcpStream, greeting: Greeting) -> Option<Peer> {
+async fn greet(stream: Stream, greeting: Greeting) -> Option<Peer> {
     let mut peer = Peer { stream, input: BytesMut::new(), core: 0 };
     let frame = peer.request().await?;
     let Request::Hello(hello) = frame.get().request else { panic!("a hello comes first") };
@@ -160,7 +195,7 @@ impl Frame {
 
 /// The node's end of one connection.
 pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     input: BytesMut,
     /// The core that the client asked for.
     pub(crate) core: u16,

@@ -9,7 +9,7 @@ use corelane_protocol::limits::{MULTI_GET_BYTES_MAX, MULTI_GET_KEYS_MAX};
 use corelane_protocol::{Answer, Direction, Reply, Request, Side};
 use corelane_ring::{Core, CoreMap, slot_of};
 
-use crate::fake_node::{CLOCK, FakeNode, Peer, VALUE_BYTES_MAX, failed, value};
+use crate::fake_node::{CLOCK, FakeNode, Greeting, Peer, VALUE_BYTES_MAX, failed, value};
 
 /// A client of a node with one core, and the node's end of its connection.
 async fn one_core() -> (Client, Peer, FakeNode) {
@@ -348,11 +348,16 @@ async fn busy_says_when_to_try_again() {
 #[cfg(unix)]
 #[tokio::test]
 async fn unix_sockets_work_too() {
-    let directory = std::env::temp_dir().join(format!("corelane-client-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("missing.sock");
-    let error = Client::connect(format!("unix:{}", path.display())).await.unwrap_err();
-    std::fs::remove_dir_all(&directory).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.sock");
+    let mut node = FakeNode::start_at(&path, Greeting::Welcome { cores: 1 });
+    let client = Client::connect(&node.address).await.unwrap();
+    let entries = Arc::new(Mutex::new(HashMap::new()));
+    tokio::spawn(node.peer().await.serve(entries));
+    client.set("k", "v").await.unwrap();
+    assert_eq!(client.get("k").await.unwrap().unwrap().bytes, "v");
+
+    let error = Client::connect("unix:/nowhere/missing.sock").await.unwrap_err();
     assert!(matches!(error.reason, ConnectFailure::Io(_)), "{error}");
     assert!(error.to_string().contains("missing.sock"), "{error}");
 }
