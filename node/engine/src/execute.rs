@@ -33,6 +33,17 @@ pub(crate) struct Executor {
 /// Why a request has no other outcome; becomes a reply with the same status.
 type Outcome<T> = Result<T, Status>;
 
+/// Words for the person who reads an error; nothing for what happens in the normal course.
+fn words(status: Status) -> &'static str {
+    match status {
+        Status::OutOfMemory => "the memory is used up and nothing may be evicted",
+        Status::ValueTooLarge => "the value is, or would become, larger than this node keeps",
+        Status::NotANumber => "the value is not a decimal number of this kind",
+        Status::OutOfRange => "the number would pass its range",
+        _ => "",
+    }
+}
+
 fn refused(error: WriteError) -> Status {
     match error {
         WriteError::OutOfMemory => Status::OutOfMemory,
@@ -81,7 +92,7 @@ impl Executor {
                 Status::NotFound | Status::ConditionFailed => {}
                 _ => self.counters.failures += 1,
             }
-            write_failure(out, reply_head(head), status, "");
+            write_failure(out, reply_head(head), status, words(status));
         }
         if head.answer == Answer::Never {
             out.truncate(start);
@@ -432,8 +443,15 @@ impl Digits {
 /// The number that a value is, in canonical decimal: no sign but a leading minus, no
 /// leading zeros, no spaces.
 fn parse_number(entry: &Entry<'_>, arithmetic: Arithmetic) -> Option<u64> {
-    let text = entry.value.as_slice().filter(|text| text.len() <= 20)?;
-    let text = std::str::from_utf8(text).ok()?;
+    // Under a long key even a short value may be stored in pieces.
+    let mut bytes = [0; 20];
+    let mut rest = bytes.get_mut(..entry.value.len())?;
+    for chunk in entry.value.chunks() {
+        let (head, tail) = rest.split_at_mut(chunk.len());
+        head.copy_from_slice(chunk);
+        rest = tail;
+    }
+    let text = std::str::from_utf8(&bytes[..entry.value.len()]).ok()?;
     let (number, canonical) = match arithmetic {
         Arithmetic::Signed => {
             let number = text.parse::<i64>().ok()?;
