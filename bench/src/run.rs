@@ -9,14 +9,16 @@ use corelane::node::{CorePanicked, StartError};
 
 use crate::cli::{Protocol, RunOptions};
 use crate::codec::Codec;
+use crate::codec::memcached::Memcached;
 use crate::codec::native::Native;
+use crate::codec::resp::Resp;
 use crate::embed::{EmbedOptions, Embedded};
 use crate::generator::pacer::Rate;
 use crate::generator::{Address, Drive, DriveError, Outcome, Plan, Task};
 use crate::measure::cpu::ServerThreads;
 use crate::progress::{Extent, Progress};
 use crate::report::Report;
-use crate::workload::Workload;
+use crate::workload::{Steer, Workload};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +111,8 @@ pub fn measure(options: &RunOptions) -> Result<Report<RunOptions>, RunError> {
     let plan = plan(options, address, cpus)?;
     let outcome = match options.protocol {
         Protocol::Native => drive(options, &plan, &server, || Native)?,
+        Protocol::Resp => drive(options, &plan, &server, || Resp)?,
+        Protocol::Memcached => drive(options, &plan, &server, || Memcached)?,
     };
     let report = Report::new(options.clone(), name, &outcome);
     if let Some(node) = embedded {
@@ -139,7 +143,11 @@ fn plan(options: &RunOptions, address: Address, free_cpus: Vec<usize>) -> Result
         connections: options.connections,
         threads: options.threads,
         cpus: options.cpu.as_ref().map_or(free_cpus, |list| list.0.clone()),
-        steer: options.steer,
+        steer: match (options.protocol, options.steer) {
+            // These have no way to say which core owns a key.
+            (Protocol::Resp | Protocol::Memcached, Steer::Owner) => Steer::Any,
+            (_, steer) => steer,
+        },
         workload: Workload {
             keys: options.keys,
             key_bytes: options.key_size,

@@ -3,7 +3,10 @@
 //! their id where the protocol has one, else by their order.
 
 pub mod fixed;
+pub mod memcached;
 pub mod native;
+pub mod resp;
+mod text;
 
 use std::borrow::Cow;
 
