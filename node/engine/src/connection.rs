@@ -71,8 +71,9 @@ pub(crate) struct Connection {
     pub(crate) generation: u32,
     pub(crate) session: Session,
     pub(crate) reading: Reading,
-    /// The peer has shut its side down.
-    pub(crate) peer_finished: bool,
+    /// No more input is taken: the peer has shut its side down, or the node's patience
+    /// with it has ended.
+    pub(crate) input_over: bool,
     /// It is in the engine's list of connections with something to hand out.
     pub(crate) listed: bool,
     /// Reply bytes given to the world and not yet sent. A send is under way iff not 0.
@@ -100,7 +101,7 @@ impl Connection {
             generation,
             session: Session::Fresh,
             reading: Reading::On,
-            peer_finished: false,
+            input_over: false,
             listed: false,
             sending: 0,
             sending_since: now,

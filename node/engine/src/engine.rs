@@ -103,6 +103,9 @@ impl Engine {
     ) {
         self.counters_mut().bytes_received += bytes.len() as u64;
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.input_over {
+            return;
+        }
         connection.received_at = millis(now);
         let skipped = connection.skip.min(bytes.len());
         connection.skip -= skipped;
@@ -128,7 +131,7 @@ impl Engine {
         }
         match end {
             ReceiveEnd::PeerFinished => {
-                connection.peer_finished = true;
+                connection.input_over = true;
                 self.pump(id, &[], now);
             }
             ReceiveEnd::Broken => self.close(id, Closing::Now, output),
@@ -362,7 +365,7 @@ impl Engine {
             }
             Session::Finishing | Session::Closing(_) => return,
         }
-        if bytes.is_empty() && connection.input.is_empty() && !connection.peer_finished {
+        if bytes.is_empty() && connection.input.is_empty() && !connection.input_over {
             return;
         }
         if connection.output.capacity() == 0 {
@@ -395,7 +398,10 @@ impl Engine {
         if consumed > 0 || connection.input.len() == bytes.len() {
             connection.input_since = millis(now);
         }
-        if connection.peer_finished && self.dispatcher.has_room(connection) {
+        if connection.output.is_empty() {
+            keep(&mut self.spare, std::mem::take(&mut connection.output));
+        }
+        if connection.input_over && self.dispatcher.has_room(connection) {
             // It was not want of room that stopped: what is left, if anything, is half a
             // frame that will never be whole.
             connection.finish();
@@ -408,7 +414,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match (connection.session, connection.reading) {
             (Session::Fresh | Session::Open, Reading::On)
-                if !self.dispatcher.has_room(connection) && !connection.peer_finished =>
+                if !self.dispatcher.has_room(connection) && !connection.input_over =>
             {
                 connection.reading = Reading::Paused;
                 self.dispatcher.executor.counters.connections_paused += 1;
@@ -518,6 +524,13 @@ impl Engine {
             // One that never falls quiet is served for half of the time.
             if connection.is_served() && (quiet || age(since) >= config.drain_ms_max / 2) {
                 connection.finish();
+            }
+            // One that never falls quiet is listened to for half of the time, and has the
+            // other half to take what it asked for.
+            if !connection.input_over && age(since) >= config.drain_ms_max / 2 {
+                connection.input_over = true;
+                self.pump(id, &[], now);
+                return self.settle(id, now, output);
             }
         }
         let stuck_output = connection.sending > 0 && age(connection.sending_since) >= idle_ms_max;
