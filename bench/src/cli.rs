@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
+use crate::replay::ReplayOptions;
 use crate::workload::{Distribution, Steer};
 
 /// Measures Corelane, and shows what it costs.
@@ -34,6 +35,8 @@ pub enum Command {
     /// Show what I/O runtimes cost a server that does next to nothing: io_uring, epoll, and
     /// glommio where it was built in.
     Floors(FloorsOptions),
+    /// Replay traces through the shard, and show how often it misses beside plain caches.
+    Replay(ReplayOptions),
 }
 
 /// A protocol that the generator speaks.
