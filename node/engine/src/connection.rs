@@ -80,6 +80,8 @@ pub(crate) struct Connection {
     pub(crate) sending: usize,
     /// Since when that send is under way; if none is, since when the connection is closing.
     pub(crate) sending_since: Millis,
+    /// How much of [`Connection::pending`] is in the core's sum.
+    pub(crate) accounted: usize,
     /// Bytes still to be dropped: the rest of a frame that was refused for its size.
     pub(crate) skip: usize,
     /// When a byte last arrived, or the connection came in.
@@ -105,6 +107,7 @@ impl Connection {
             listed: false,
             sending: 0,
             sending_since: now,
+            accounted: 0,
             skip: 0,
             received_at: now,
             input_since: now,

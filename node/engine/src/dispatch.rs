@@ -21,8 +21,8 @@ pub(crate) struct Dispatcher {
     pub(crate) executor: Executor,
     pub(crate) cores: CoreMap,
     pub(crate) timers: Timers,
-    /// Reply bytes that the world holds for all connections.
-    pub(crate) sending_bytes: usize,
+    /// Reply bytes of all connections, waiting or being sent.
+    pub(crate) pending_bytes: usize,
     limits: DecodeLimits,
     /// The core map as a welcome carries it.
     core_ranges: Vec<u8>,
@@ -59,14 +59,14 @@ impl Dispatcher {
             executor: Executor::new(config)?,
             cores,
             timers: Timers::default(),
-            sending_bytes: 0,
+            pending_bytes: 0,
             core_ranges,
         })
     }
 
     /// The length of a connection's output at which its next request waits.
     pub(crate) fn output_room(&self, connection: &Connection) -> usize {
-        let cap = if self.sending_bytes < self.executor.config.output_bytes_total_max {
+        let cap = if self.pending_bytes < self.executor.config.output_bytes_total_max {
             self.executor.config.output_bytes_max
         } else {
             OUTPUT_BYTES_SCARCE
@@ -169,7 +169,6 @@ impl Dispatcher {
             else {
                 unreachable!("cores send each other whole frames that one of them decoded");
             };
-            self.executor.counters.forwarded_in += 1;
             let plain = match frame.request {
                 Request::Get { key, least_version: None } if is_plain(&frame.head, now) => {
                     Some(key)
@@ -179,18 +178,32 @@ impl Dispatcher {
             if let Some(key) = plain {
                 batch.push(self.executor.key(key), reply_head(&frame.head), executed);
             }
-            if batch.is_full() || plain.is_none() {
-                let put_back = batch.flush(&mut self.executor, at, replies, MAIL_REPLY_BYTES_MAX);
-                if let Some(mark) = put_back {
-                    return mark;
-                }
+            if (batch.is_full() || plain.is_none())
+                && let Some(mark) = self.flush_mail(&mut batch, at, replies)
+            {
+                return mark;
             }
             if plain.is_none() {
+                self.executor.counters.forwarded_in += 1;
                 self.execute_here(&frame.head, &frame.request, now, replies);
             }
             executed += consumed;
         }
-        batch.flush(&mut self.executor, at, replies, MAIL_REPLY_BYTES_MAX).unwrap_or(executed)
+        self.flush_mail(&mut batch, at, replies).unwrap_or(executed)
+    }
+
+    /// Gets that are put back are not counted: they come again.
+    fn flush_mail(
+        &mut self,
+        batch: &mut GetBatch<'_>,
+        at: Millis,
+        replies: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let reads_before = self.executor.counters.requests_get;
+        let put_back = batch.flush(&mut self.executor, at, replies, MAIL_REPLY_BYTES_MAX);
+        let counters = &mut self.executor.counters;
+        counters.forwarded_in += counters.requests_get - reads_before;
+        put_back
     }
 
     /// Executes on this core what concerns the whole of it, or one of its keys.

@@ -150,8 +150,8 @@ impl Engine {
     ) {
         self.keep_spare(buffer);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        self.dispatcher.sending_bytes -= connection.sending;
         connection.sending = 0;
+        account(connection, &mut self.dispatcher);
         match end {
             SendEnd::Whole => {
                 self.pump(id, &[], now);
@@ -284,7 +284,7 @@ impl Engine {
         executor.refresh_gauges();
         let counters = &mut executor.counters;
         counters.connections_open = self.connections.count();
-        counters.output_bytes_pending = self.dispatcher.sending_bytes as u64;
+        counters.output_bytes_pending = self.dispatcher.pending_bytes as u64;
         counters.requests = counters.requests_get
             + counters.requests_set
             + counters.requests_delete
@@ -337,7 +337,6 @@ impl Engine {
             let buffer = std::mem::take(&mut connection.output);
             connection.sending = buffer.len();
             connection.sending_since = millis(now);
-            self.dispatcher.sending_bytes += buffer.len();
             self.dispatcher.executor.counters.bytes_sent += buffer.len() as u64;
             output.send(id, buffer);
         }
@@ -412,6 +411,7 @@ impl Engine {
     /// Brings reading and closing in line with the connection's state.
     fn settle(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        account(connection, &mut self.dispatcher);
         match (connection.session, connection.reading) {
             (Session::Fresh | Session::Open, Reading::On)
                 if !self.dispatcher.has_room(connection) && !connection.input_over =>
@@ -453,12 +453,13 @@ impl Engine {
         connection.finish();
         connection.session = Session::Closing(how);
         connection.output = Vec::new();
+        account(connection, &mut self.dispatcher);
         output.close(id, how);
     }
 
     /// Takes a connection that is gone out of the sums.
     fn forget(&mut self, connection: &Connection) {
-        self.dispatcher.sending_bytes -= connection.sending;
+        self.dispatcher.pending_bytes -= connection.accounted;
         if connection.reading == Reading::Paused {
             self.counters_mut().connections_paused -= 1;
         }
@@ -521,8 +522,7 @@ impl Engine {
             if age(since) >= config.drain_ms_max {
                 return self.close(id, Closing::Now, output);
             }
-            // One that never falls quiet is served for half of the time.
-            if connection.is_served() && (quiet || age(since) >= config.drain_ms_max / 2) {
+            if connection.is_served() && quiet {
                 connection.finish();
             }
             // One that never falls quiet is listened to for half of the time, and has the
@@ -559,6 +559,13 @@ impl Engine {
 /// The head of replies that nobody asked for.
 const NOTICE: ReplyHead = ReplyHead { id: RequestId(NOTICE_ID), epoch: ShortEpoch(0), part: None };
 
+/// Brings the sum of all reply bytes up to date with one connection's.
+fn account(connection: &mut Connection, dispatcher: &mut Dispatcher) {
+    let pending = connection.pending();
+    dispatcher.pending_bytes = dispatcher.pending_bytes + pending - connection.accounted;
+    connection.accounted = pending;
+}
+
 /// Appends replies, taking their buffer over where there is nothing to append to.
 fn append(output: &mut Vec<u8>, mut replies: Vec<u8>, spare: &mut Vec<Vec<u8>>) {
     if output.is_empty() {
@@ -575,5 +582,68 @@ fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
     if capacity > 0 && capacity <= SPARE_BUFFER_BYTES_MAX && spare.len() < SPARE_BUFFERS {
         buffer.clear();
         spare.push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DefaultTtl, JitterMode};
+    use corelane_protocol::{Answer, Request, RequestHead, Set, SetCondition, Ttl, wire};
+    use corelane_ring::slot_of;
+    use corelane_shard::ShardConfig;
+
+    /// Whatever is asked for happens at once, or never.
+    struct Nowhere;
+
+    impl Output for Nowhere {
+        fn send(&mut self, _: ConnectionId, _: Vec<u8>) {}
+        fn pause(&mut self, _: ConnectionId) {}
+        fn resume(&mut self, _: ConnectionId) {}
+        fn close(&mut self, _: ConnectionId, _: Closing) {}
+        fn detach(&mut self, _: ConnectionId) {}
+        fn mail(&mut self, _: Core, _: Mail) {}
+    }
+
+    #[test]
+    fn a_connection_with_nothing_under_way_owns_no_buffers() {
+        let now = MonotonicUs(0);
+        let mut engine = Engine::new(EngineConfig {
+            core: 0,
+            cores: 1,
+            node_name: String::new(),
+            shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
+            value_bytes_max: 1 << 20,
+            default_ttl: DefaultTtl::Never,
+            jitter: JitterMode::Off,
+            jitter_percent: 0,
+            token: None,
+            idle_ms_max: 1_000,
+            drain_ms_max: 1_000,
+            output_bytes_max: 1 << 20,
+            output_bytes_total_max: 1 << 20,
+            seed: 0,
+            now,
+        })
+        .unwrap();
+        let condition = SetCondition::Always;
+        let (key, value) = (b"key".as_slice(), [b'v'; 1_000].as_slice());
+        let set = Request::Set(Set { key, value, user_flags: 0, ttl: Ttl::Never, condition });
+        let head = RequestHead { answer: Answer::Never, ..RequestHead::default() };
+        let mut frames = Vec::new();
+        wire::encode_request(&head, &set, &mut frames).unwrap();
+        wire::encode_request(&head, &set, &mut frames).unwrap();
+        // Emptied buffers are to be had.
+        engine.keep_spare(Vec::with_capacity(4_096));
+        engine.keep_spare(Vec::with_capacity(4_096));
+        let id = engine.opened(now);
+        for piece in frames.chunks(700) {
+            engine.received(id, piece, now, &mut Nowhere);
+            engine.flush_output(now, &mut Nowhere);
+            let connection = engine.connections.get_mut(id).unwrap();
+            assert_eq!(connection.output.capacity(), 0);
+        }
+        let connection = engine.connections.get_mut(id).unwrap();
+        assert_eq!(connection.input.capacity(), 0);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use corelane_protocol::{Reply, ReplyHead, wire};
 
 use crate::ConnectionId;
-use crate::limits::{FORWARD_BYTES_MAX, MAIL_CREDITS};
+use crate::limits::{FORWARD_BYTES_MAX, MAIL_CREDITS, SERIES_MAX};
 
 /// How a series of parts ends once every core has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Remote {
     /// Whether so much waits that no more requests should be taken.
     pub(crate) fn is_full(&self) -> bool {
         self.routes.iter().map(|route| route.queue.len()).sum::<usize>() >= FORWARD_BYTES_MAX
-            || self.series.iter().flatten().count() >= usize::from(u16::MAX)
+            || self.series.iter().flatten().count() >= SERIES_MAX
     }
 
     /// Whether anything waits or is under way.

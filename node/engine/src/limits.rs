@@ -21,6 +21,10 @@ pub const OUTPUT_BYTES_SCARCE: usize = 16 << 10;
 /// Bytes of requests of one connection waiting to be forwarded, at which its requests wait.
 pub const FORWARD_BYTES_MAX: usize = 256 << 10;
 
+/// Requests of one connection that several cores take part in, under way at a time: finding
+/// one is a walk over them.
+pub const SERIES_MAX: usize = 256;
+
 /// Reply bytes that one forwarded batch may produce before the rest of its requests is
 /// handed back unexecuted.
 pub const MAIL_REPLY_BYTES_MAX: usize = 256 << 10;
