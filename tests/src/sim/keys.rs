@@ -159,9 +159,9 @@ impl TrackedKey {
         self.states = step(&states, &sent.request, sent.head, window, context.rules, observed);
         assert!(
             !self.states.is_empty(),
-            "no correct node answers so.\n key: {:?} of core {}\n request: {:?}, {:?}\n executed: {window:?}\n \
+            "no correct node answers so.\n key: {:.60?} of core {}\n request: {:?}, {:?}\n executed: {window:?}\n \
              answered: {observed:?}\n possible before: {before:?}\n possible then: {states:?}",
-            self.bytes,
+            String::from_utf8_lossy(&self.bytes),
             self.core,
             sent.request,
             sent.head,

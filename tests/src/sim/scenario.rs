@@ -168,10 +168,11 @@ impl Scenario {
         match family {
             Family::Ample | Family::Draining => {}
             Family::Evicting | Family::Refusing => {
-                scenario.budget_bytes = 1 << random.random_range(20..=22);
+                scenario.cores = random.random_range(1..=2);
+                scenario.budget_bytes = random.random_range(4 << 20..=6 << 20);
                 scenario.value_sizes = ValueSizes::Medium;
-                scenario.keys = random.random_range(100..=1_000);
-                scenario.clients = random.random_range(2..=12);
+                scenario.keys = random.random_range(400..=1_000);
+                scenario.clients = random.random_range(4..=12);
                 if family == Family::Refusing {
                     scenario.policy = Policy::NoEviction;
                 }
