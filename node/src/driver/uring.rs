@@ -47,6 +47,9 @@ struct Connection {
     ending: Ending,
 }
 
+// An idle connection costs this, and its slot in the ring.
+const _: () = assert!(size_of::<Option<Connection>>() <= 16);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receiving {
     /// No operation; one may be started.
