@@ -14,8 +14,8 @@ use crate::driver::{self, Driver, DriverConfig, EpollDriver, UringDriver, Waker}
 use crate::event_loop::{Command, Cpu, EventLoop};
 use crate::gate::Gate;
 use crate::lanes::{CoreMail, Lanes};
-use crate::node::{IoKind, StartError};
 use crate::spinner::Spinner;
+use crate::start::{IoKind, StartError};
 
 /// What a core is made of.
 pub(crate) struct CoreParts {

@@ -23,6 +23,7 @@ mod gate;
 mod lanes;
 mod listeners;
 mod spinner;
+mod start;
 
 pub use listeners::ListenError;
 pub use node::{CorePanicked, IoKind, Node, StartError};

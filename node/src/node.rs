@@ -1,7 +1,6 @@
 //! A node: its data cores, from start to end.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,67 +10,21 @@ use corelane_engine::{DefaultTtl, EngineConfig};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
 use corelane_ring::slot_of;
-use corelane_shard::{Algorithm, Among, ShardConfig, ShardError};
+use corelane_shard::{Algorithm, Among, ShardConfig};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::affinity;
 use crate::budget::{self, Budget};
 use crate::clock::Clock;
-use crate::config::{
-    self, Config, ConfigError, EvictionOrder, EvictionScope, Host, Io, ListenAddress,
-};
+use crate::config::{self, Config, EvictionOrder, EvictionScope, Host, Io, ListenAddress};
 use crate::control::{CoreSnapshots, NodeControl, Phase};
 use crate::data_core::{self, CoreParts, Made};
-use crate::driver::{self, Waker};
+use crate::driver::Waker;
 use crate::event_loop::Command;
 use crate::gate::Gate;
 use crate::lanes::CoreMail;
-use crate::listeners::{self, ListenError};
-
-/// The kernel interface that a node uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoKind {
-    /// io_uring.
-    Uring,
-    /// A readiness loop.
-    Epoll,
-}
-
-impl IoKind {
-    /// As it is called in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            IoKind::Uring => "uring",
-            IoKind::Epoll => "epoll",
-        }
-    }
-}
-
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration is impossible on this host.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Address(#[from] ListenError),
-    /// The kernel interface is not to be had; the text says what to change.
-    #[error(transparent)]
-    Driver(#[from] driver::StartError),
-    /// The kernel interface refuses a listener.
-    #[error("cannot accept connections: {0}")]
-    Listen(io::Error),
-    /// The memory is too small for a shard, or cannot be reserved.
-    #[error("cannot make the shard of a core: {0}")]
-    Shard(#[from] ShardError),
-    /// The system refuses a thread.
-    #[error("cannot start the thread of a core: {0}")]
-    Thread(io::Error),
-    /// A core ended while it was being made.
-    #[error("a core ended while it was being made")]
-    CoreLost,
-}
+use crate::listeners;
+pub use crate::start::{IoKind, StartError};
 
 /// A running node. Dropping it stops the cores at once and waits for them.
 pub struct Node {
