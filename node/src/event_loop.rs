@@ -26,7 +26,7 @@ use crossbeam_channel::Receiver;
 
 use crate::clock::Clock;
 use crate::control::CoreSnapshot;
-use crate::driver::{self, Driver, Event, Wait};
+use crate::driver::{Driver, Event, Wait};
 use crate::gate::Gate;
 use crate::lanes::{Adoption, CoreMail, Lanes};
 use crate::spinner::Spinner;
@@ -284,10 +284,6 @@ impl<D: Driver> Output for World<'_, D> {
     }
 
     fn close(&mut self, connection: ConnectionId, how: Closing) {
-        let how = match how {
-            Closing::Now => driver::Closing::Now,
-            Closing::Drained => driver::Closing::Drained,
-        };
         self.driver.close(connection, how);
     }
 

@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use corelane_engine::ConnectionId;
+use corelane_engine::{Closing, ConnectionId};
 
 pub use self::epoll::EpollDriver;
 pub use self::uring::UringDriver;
@@ -160,16 +160,6 @@ impl Wait {
             Self::AtMost(other) => Self::AtMost(time.min(other)),
         }
     }
-}
-
-/// How a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
-    /// At once; input that was not read may destroy replies still in flight.
-    Now,
-    /// Shut the write side down, read and drop input until the peer closes (or the caller
-    /// asks for [`Closing::Now`]).
-    Drained,
 }
 
 /// See the module. All calls but [`Driver::turn`] only queue work or take microseconds.
