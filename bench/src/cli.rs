@@ -8,6 +8,7 @@ use corelane::config::values::parse_size;
 use corelane::config::{Cores, Io};
 use serde::Serialize;
 
+use crate::compare::options::CompareOptions;
 use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
 use crate::replay::ReplayOptions;
@@ -35,6 +36,8 @@ pub enum Command {
     /// Show what I/O runtimes cost a server that does next to nothing: io_uring, epoll, and
     /// glommio where it was built in.
     Floors(FloorsOptions),
+    /// Compare Corelane with other servers side by side, and with what the kernel alone costs.
+    Compare(CompareOptions),
     /// Replay traces through the shard, and show how often it misses beside plain caches.
     Replay(ReplayOptions),
 }
@@ -224,7 +227,7 @@ impl std::fmt::Display for CpuList {
 }
 
 /// A parser for a number in a range.
-fn count(
+pub(crate) fn count(
     range: std::ops::RangeInclusive<usize>,
 ) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
     move |text| {
@@ -235,7 +238,7 @@ fn count(
     }
 }
 
-fn parse_value_size(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_value_size(text: &str) -> Result<usize, String> {
     match parse_size(text) {
         Ok(bytes) if bytes <= corelane_protocol::limits::VALUE_BYTES_MAX as u64 => {
             Ok(bytes as usize)
@@ -246,7 +249,7 @@ fn parse_value_size(text: &str) -> Result<usize, String> {
 }
 
 /// A number with an optional K, M or G for thousands, millions, milliards.
-fn parse_keys(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_keys(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
@@ -274,7 +277,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "requests per second, from 0.1".to_owned())
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let error = || "a time such as 10s, 500ms or 2m, up to a day".to_owned();
     let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
     let (number, unit) = text.split_at(digits);
@@ -302,7 +305,7 @@ fn serialize_text<S: serde::Serializer, T: ToString>(
     serializer.serialize_str(&value.to_string())
 }
 
-fn serialize_seconds<S: serde::Serializer>(
+pub(crate) fn serialize_seconds<S: serde::Serializer>(
     value: &Duration,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -14,6 +14,7 @@
 pub mod cli;
 pub mod clock;
 pub mod codec;
+pub mod compare;
 pub mod embed;
 pub mod floors;
 pub mod generator;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corelane_bench::cli::{Cli, Command};
-use corelane_bench::{floors, replay, run};
+use corelane_bench::{compare, floors, replay, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
         Command::Floors(options) => floors::run(&options).map_err(|error| error.to_string()),
+        Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
         Command::Replay(options) => replay::run(&options).map_err(|error| error.to_string()),
     };
     result.unwrap_or_else(|error| {
