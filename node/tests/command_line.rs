@@ -48,7 +48,7 @@ fn a_wrong_configuration_ends_with_2_and_the_reason() {
         (&["--listen", "0.0.0.0:0"], "corelane: --listen 0.0.0.0:0 can be reached from"),
         (&["--config", path], in_file.as_str()),
         (&["--coers", "2"], "error: unexpected argument '--coers' found"),
-        (&["config", "--memory", "1"], "corelane: --memory: \"1\" must be between 16MiB and"),
+        (&["config", "--memory", "1"], "corelane: --memory: \"1\" must be between 32MiB and"),
         (&["doctor", "--io", "kqueue"], "corelane: --io: \"kqueue\" must be auto, uring or epoll"),
     ] {
         let (code, output, error) = run(arguments);

@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(refused("ttl-jitter-percent", "51"), "must be between 0 and 50");
         assert_eq!(refused("ttl-jitter-percent", "-1"), "must be a whole number");
         assert_eq!(refused("value-bytes-max", "65MiB"), "must be between 1 and 64MiB");
-        assert_eq!(refused("memory", "1MiB"), "must be between 16MiB and 64TiB");
+        assert_eq!(refused("memory", "1MiB"), "must be between 32MiB and 64TiB");
         assert_eq!(refused("connections-max", "0"), "must be between 1 and 1000000");
         assert_eq!(refused("output-bytes-max", "1k"), "must be between 64KiB and 1GiB");
     }

@@ -547,7 +547,7 @@ mod tests {
         assert!(resolve_from(&["listen=127.0.0.1:0,127.0.0.1:0"], &[], None).is_ok());
         assert_eq!(
             refusal(&["memory=32MiB"], &[], None),
-            "--memory 32MiB is too little for 4 cores: give at least 64MiB, or fewer --cores"
+            "--memory 32MiB is too little for 4 cores: give at least 128MiB, or fewer --cores"
         );
         let mut small = host();
         small.open_files.hard = 1000;
