@@ -17,7 +17,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -225,10 +225,11 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts the thread. Until [`Control::attach`] the node counts as starting.
+    /// Starts the thread, and returns once it handles signals. Until [`Control::attach`] the
+    /// node counts as starting.
     ///
     /// # Errors
-    /// The system refused the thread.
+    /// The system refused the thread or what it needs.
     pub fn start(config: ControlConfig) -> Result<Control, ControlError> {
         let shared = Arc::new(Shared {
             node: OnceLock::new(),
@@ -238,15 +239,18 @@ impl Control {
             forced: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
+        let (begun, has_begun) = mpsc::channel();
         let mut work = Work {
             shared: Arc::clone(&shared),
             listener: config.listener,
             signals: config.signals,
             stopped,
+            begun: Some(begun),
         };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || supervise(|| work.run()))?;
+        has_begun.recv().expect("the thread says how it began")?;
         Ok(Control { shared, stop, thread })
     }
 
@@ -270,19 +274,38 @@ struct Work {
     listener: Option<TcpListener>,
     signals: Signals,
     stopped: watch::Receiver<bool>,
+    /// Where the thread's starter waits to be told that it runs, or why it does not.
+    begun: Option<mpsc::Sender<io::Result<()>>>,
 }
 
 impl Work {
-    /// Runs until the thread is told to stop.
+    /// Runs until the thread is told to stop, or could not even begin.
     fn run(&mut self) -> io::Result<()> {
+        let result = self.serve();
+        match (self.begun.take(), result) {
+            (Some(begun), Err(error)) => {
+                // The starter waits for it.
+                let _ = begun.send(Err(error));
+                Ok(())
+            }
+            (_, result) => result,
+        }
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut stopped = self.stopped.clone();
         runtime.block_on(async {
-            let signals = signals::handle(&mut self.signals, &self.shared);
+            let signals = signals::Source::of(&mut self.signals)?;
             let listener = self.listener.as_ref().map(TcpListener::try_clone).transpose()?;
+            if let Some(begun) = self.begun.take() {
+                // The starter waits for it.
+                let _ = begun.send(Ok(()));
+            }
+            let signals = signals.handle(&self.shared);
             let admin = http::serve(listener, Arc::clone(&self.shared));
             tokio::select! {
-                result = signals => result,
+                () = signals => Ok(()),
                 result = admin => result,
                 // An error means that the handle is gone; the thread then lives with the process.
                 Ok(_) = stopped.wait_for(|stopped| *stopped) => Ok(()),

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{Ending, Shared, Signals};
 
@@ -12,14 +13,32 @@ use super::{Ending, Shared, Signals};
 /// them: a wedged core must not make `kill -9` necessary.
 const FORCED_END_MAX: Duration = Duration::from_secs(1);
 
-/// Handles signals until the thread ends.
-pub(super) async fn handle(signals: &mut Signals, shared: &Shared) -> io::Result<()> {
-    match signals {
-        Signals::Ignored => std::future::pending().await,
-        Signals::Process => {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            loop {
+/// Where signals come from, once the process no longer dies of them.
+pub(super) enum Source<'a> {
+    Process { terminate: Signal, interrupt: Signal },
+    Channel(&'a mut watch::Receiver<()>),
+    None,
+}
+
+impl<'a> Source<'a> {
+    /// # Errors
+    /// The system refuses to report signals.
+    pub(super) fn of(signals: &'a mut Signals) -> io::Result<Source<'a>> {
+        Ok(match signals {
+            Signals::Process => Source::Process {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            Signals::Channel(receiver) => Source::Channel(receiver),
+            Signals::Ignored => Source::None,
+        })
+    }
+
+    /// Handles signals until the thread ends.
+    pub(super) async fn handle(self, shared: &Shared) {
+        match self {
+            Source::None => {}
+            Source::Process { mut terminate, mut interrupt } => loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
@@ -30,14 +49,14 @@ pub(super) async fn handle(signals: &mut Signals, shared: &Shared) -> io::Result
                     tracing::error!("the cores do not end: ending without them");
                     std::process::exit(1);
                 }
+            },
+            Source::Channel(receiver) => {
+                while receiver.changed().await.is_ok() {
+                    signalled(shared, "a signal");
+                }
             }
         }
-        Signals::Channel(receiver) => {
-            while receiver.changed().await.is_ok() {
-                signalled(shared, "a signal");
-            }
-            std::future::pending().await
-        }
+        std::future::pending().await
     }
 }
 
