@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use corelane_engine::Mail;
-use corelane_mesh::{Delivery, Drained, End, Sleep};
+use corelane_mesh::{Drained, End, Sleep};
 
 use crate::driver::Waker;
 
@@ -36,45 +36,53 @@ const MAIL_A_TURN: usize = 256;
 pub(crate) struct Lanes {
     end: End<CoreMail>,
     wakers: Arc<[Waker]>,
+    /// By receiver.
     outbox: Vec<VecDeque<CoreMail>>,
+    /// Mails in all of the outbox.
+    held: usize,
     pub(crate) wakes_sent: u64,
 }
 
 impl Lanes {
     pub(crate) fn new(end: End<CoreMail>, wakers: Arc<[Waker]>) -> Lanes {
         let outbox = (0..end.ends()).map(|_| VecDeque::new()).collect();
-        Lanes { end, wakers, outbox, wakes_sent: 0 }
+        Lanes { end, wakers, outbox, held: 0, wakes_sent: 0 }
     }
 
+    /// Puts mail into a lane; the receiver is told of it at the next [`Lanes::flush`].
     pub(crate) fn send(&mut self, to: u16, mail: CoreMail) {
-        let queue = &mut self.outbox[usize::from(to)];
-        if !queue.is_empty() {
-            // What was sent earlier goes first.
-            queue.push_back(mail);
-        } else if let Err(mail) = self.deliver(to, mail) {
-            self.outbox[usize::from(to)].push_back(mail);
+        let to = usize::from(to);
+        // What was sent earlier goes first.
+        let unsent = if self.outbox[to].is_empty() { self.end.post(to, mail) } else { Err(mail) };
+        if let Err(mail) = unsent {
+            self.outbox[to].push_back(mail);
+            self.held += 1;
         }
     }
 
-    fn deliver(&mut self, to: u16, mail: CoreMail) -> Result<(), CoreMail> {
-        if self.end.send(usize::from(to), mail)? == Delivery::WakePeer {
-            self.wakes_sent += 1;
-            self.wakers[usize::from(to)].wake();
-        }
-        Ok(())
-    }
-
-    /// Tries again what did not fit; whether all of it does now.
+    /// Tries again what did not fit, and tells the receivers of all that was sent. Whether
+    /// nothing is held back any more.
     pub(crate) fn flush(&mut self) -> bool {
-        for to in 0..self.outbox.len() {
-            while let Some(mail) = self.outbox[to].pop_front() {
-                if let Err(mail) = self.deliver(to as u16, mail) {
-                    self.outbox[to].push_front(mail);
+        if self.held > 0 {
+            self.retry();
+        }
+        self.end.tell(|peer| {
+            self.wakes_sent += 1;
+            self.wakers[peer].wake();
+        });
+        self.held == 0
+    }
+
+    fn retry(&mut self) {
+        for (to, queue) in self.outbox.iter_mut().enumerate() {
+            while let Some(mail) = queue.pop_front() {
+                if let Err(mail) = self.end.post(to, mail) {
+                    queue.push_front(mail);
                     break;
                 }
+                self.held -= 1;
             }
         }
-        self.outbox.iter().all(VecDeque::is_empty)
     }
 
     /// Takes a bounded number of mails.
