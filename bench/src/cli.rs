@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::compare::options::CompareOptions;
 use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
+use crate::memory::MemoryOptions;
 use crate::replay::ReplayOptions;
 use crate::workload::{Distribution, Steer};
 
@@ -40,6 +41,8 @@ pub enum Command {
     Compare(CompareOptions),
     /// Replay traces through the shard, and show how often it misses beside plain caches.
     Replay(ReplayOptions),
+    /// Show what an entry costs beside its key and value, in a node and in other servers.
+    Memory(MemoryOptions),
 }
 
 /// A protocol that the generator speaks.

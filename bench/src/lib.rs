@@ -19,6 +19,7 @@ pub mod embed;
 pub mod floors;
 pub mod generator;
 pub mod measure;
+pub mod memory;
 pub mod progress;
 pub mod replay;
 pub mod report;
