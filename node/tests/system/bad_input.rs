@@ -257,5 +257,4 @@ fn random_bytes_do_no_harm(io: Io) {
     }
     other.assert_served();
     node.until_counter("connections_open", |open| open == 1);
-    assert!(!node.log().contains("panic"), "{}", node.log());
 }

@@ -1,11 +1,13 @@
 //! Several cores: keys on each of them, connections on the core that they ask for, and
 //! requests that come to a core which does not own their key.
 
-use corelane_protocol::{Hello, Keys, Request};
+use corelane_protocol::{Hello, Keys, MonotonicUs, Request, Status};
 use corelane_ring::{Core, CoreMap, slot_of};
 
 use crate::process::{Io, Node, block_on};
-use crate::wire::{What, Wire, frame, frame_without_answer, get, hello, hello_frame, set};
+use crate::wire::{
+    What, Wire, frame, frame_until, frame_without_answer, get, hello, hello_frame, set,
+};
 
 /// Keys of one core of a node, different for each.
 pub(crate) fn keys_of(core: u16, cores: u16, count: usize) -> Vec<String> {
@@ -28,6 +30,7 @@ on_both!(
     a_connection_gets_the_core_that_it_asks_for,
     a_core_forwards_what_is_not_its_own,
     forwarded_writes_to_one_key_keep_their_order,
+    deadlines_hold_on_every_core,
     sixteen_cores_on_any_machine,
 );
 
@@ -151,6 +154,21 @@ fn forwarded_writes_to_one_key_keep_their_order(io: Io) {
         }
     }
     assert_eq!((done, values), (400, 800));
+}
+
+fn deadlines_hold_on_every_core(io: Io) {
+    let node = Node::start(io, &["--cores", "2"]);
+    let mut wire = Wire::on_core(node.address(), 0);
+    for key in [keys_of(0, 2, 1), keys_of(1, 2, 1)].concat() {
+        let request = set(key.as_bytes(), b"value");
+        // The node's clock starts with the node, so its beginning is past.
+        wire.send(&frame_until(1, MonotonicUs(0), &request));
+        assert_eq!(wire.next().what, What::Failed(Status::TooLate));
+        assert_eq!(wire.ask(&get(key.as_bytes())), What::Failed(Status::NotFound));
+        wire.send(&frame_until(1, MonotonicUs(u64::MAX), &request));
+        assert_eq!(wire.next().what, What::Done);
+    }
+    node.until_counter("too_late", |late| late == 2);
 }
 
 fn sixteen_cores_on_any_machine(io: Io) {

@@ -10,6 +10,8 @@
 //!
 //! Every wait ends after [`process::WAIT_MAX`], so that a node that hangs fails its test.
 
+#![forbid(unsafe_code)]
+
 /// Makes two tests of each function that takes an [`process::Io`].
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {

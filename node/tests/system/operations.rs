@@ -50,6 +50,7 @@ on_both!(
     many_keys,
     writes_without_a_reply,
     flush_stats_and_ping,
+    futures_may_be_dropped_at_any_time,
 );
 
 fn values_of_all_lengths_are_kept(io: Io) {
@@ -335,4 +336,43 @@ fn flush_stats_and_ping(io: Io) {
         client.flush(Duration::ZERO).await.unwrap();
         assert_eq!(bytes(&client, "key").await, None);
     });
+}
+
+/// Whatever becomes of the requests around it, each that is waited for gets its own reply.
+fn futures_may_be_dropped_at_any_time(io: Io) {
+    with_client(io, async |_, client| {
+        let keys: Vec<String> = (0..64).map(|index| format!("key {index}")).collect();
+        for key in &keys {
+            client.set(key, key).await.unwrap();
+        }
+        for round in 0..300_usize {
+            let mut kept = tokio::task::JoinSet::new();
+            for (index, key) in keys.iter().enumerate() {
+                let (client, key) = (client.clone(), key.clone());
+                let dropped_after = (round * 7 + index * 13) % 5;
+                kept.spawn(async move {
+                    let got = client.get(&key);
+                    if dropped_after == 4 {
+                        assert_eq!(got.await.unwrap().unwrap().bytes, key);
+                        return;
+                    }
+                    // Dropped before it is sent, after that, or when its reply is there.
+                    tokio::select! {
+                        biased;
+                        () = yields(dropped_after) => {}
+                        value = got => assert_eq!(value.unwrap().unwrap().bytes, key),
+                    }
+                });
+            }
+            while let Some(ended) = kept.join_next().await {
+                ended.unwrap();
+            }
+        }
+    });
+}
+
+async fn yields(times: usize) {
+    for _ in 0..times {
+        tokio::task::yield_now().await;
+    }
 }

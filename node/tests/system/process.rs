@@ -176,8 +176,11 @@ impl Drop for Process {
         // It has ended already where the test waited for it.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let said = self.stderr();
         if thread::panicking() {
-            eprintln!("the process said:\n{}", self.stderr());
+            eprintln!("the process said:\n{said}");
+        } else {
+            assert!(!said.contains("panicked"), "{said}");
         }
     }
 }

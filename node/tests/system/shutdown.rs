@@ -2,10 +2,11 @@
 //! one finds.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use corelane_client::{Client, WhenDown};
+use corelane_client::{Client, Executed, WhenDown};
 use corelane_protocol::Status;
 use rustix::process::Signal;
 
@@ -21,6 +22,7 @@ on_both!(
     a_killed_node_is_followed_by_another_on_its_port,
     an_address_in_use_is_named,
     a_client_finds_the_next_node,
+    clients_under_load_survive_a_rolling_restart,
 );
 
 /// An address that no other test uses, so that its port is still there for the next node.
@@ -250,6 +252,93 @@ fn a_client_finds_the_next_node(io: Io) {
         assert_eq!(client.cores(), 3);
         drop(next);
     });
+}
+
+/// One node drains while clients are at work, and another takes its place. No request hangs,
+/// none gets another's value, and what a node drained was answered, so none may be in doubt.
+fn clients_under_load_survive_a_rolling_restart(io: Io) {
+    let mut node = Node::start(io, &["--listen", &own_address(4, io), "--cores", "2"]);
+    let address = node.address().to_owned();
+    let (done, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|client| {
+            let (address, is_over) = (address.clone(), Arc::clone(&is_over));
+            let (done, failed) = (Arc::clone(&done), Arc::clone(&failed));
+            thread::spawn(move || {
+                block_on(async {
+                    let connected = Client::builder()
+                        .address(&address)
+                        .timeout(WAIT_MAX)
+                        .when_down(WhenDown::Wait)
+                        .connect()
+                        .await
+                        .unwrap();
+                    let mut tasks = tokio::task::JoinSet::new();
+                    for task in 0..20 {
+                        let work = work(
+                            connected.clone(),
+                            format!("key {client} {task}"),
+                            Arc::clone(&is_over),
+                            (Arc::clone(&done), Arc::clone(&failed)),
+                        );
+                        tasks.spawn(work);
+                    }
+                    while let Some(ended) = tasks.join_next().await {
+                        ended.unwrap();
+                    }
+                });
+            })
+        })
+        .collect();
+    for _ in 0..4 {
+        let before = done.load(Ordering::Relaxed);
+        eventually("load", || done.load(Ordering::Relaxed) > before + 500);
+        node.signal(Signal::TERM);
+        assert_eq!(node.ended().code(), Some(0));
+        node = Node::start(io, &["--listen", &address, "--cores", "2"]);
+    }
+    let before = done.load(Ordering::Relaxed);
+    eventually("load", || done.load(Ordering::Relaxed) > before + 500);
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("no task failed");
+    }
+    eprintln!(
+        "{} requests served and {} failed over four restarts on {}",
+        done.load(Ordering::Relaxed),
+        failed.load(Ordering::Relaxed),
+        io.name(),
+    );
+}
+
+/// Sets and gets one key, of which nobody else knows, until it is over.
+async fn work(
+    client: Client,
+    key: String,
+    is_over: Arc<AtomicBool>,
+    (done, failed): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) {
+    for round in 0_u64.. {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let value = format!("{key} {round}");
+        let outcome = match client.set(&key, &value).await {
+            Ok(()) => client.get(&key).await.map(|got| {
+                // A new node starts empty.
+                assert!(got.is_none_or(|got| got.bytes == value), "another value of {key}");
+            }),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => done.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                assert_eq!(error.executed(), Executed::No, "{error}");
+                failed.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
 }
 
 #[test]

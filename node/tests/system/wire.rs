@@ -7,7 +7,8 @@ use std::time::Duration;
 use corelane_protocol::limits::NOTICE_ID;
 use corelane_protocol::wire::{ReplyDecoded, decode_reply, encode_request};
 use corelane_protocol::{
-    Answer, Hello, Reply, Request, RequestHead, RequestId, Set, SetCondition, Status, Ttl,
+    Answer, Hello, MonotonicUs, Reply, Request, RequestHead, RequestId, Set, SetCondition, Status,
+    Ttl,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -30,8 +31,8 @@ pub(crate) enum What {
     Done,
     Value(Vec<u8>),
     Number(u64),
-    Pong,
     Welcome { core: u16, cores: u16, name: String, value_bytes_max: u32 },
+    Pong,
     Stats { core: u16 },
     Other,
     End,
@@ -242,17 +243,24 @@ fn is_over_time(error: &std::io::Error) -> bool {
 
 /// The frame of a request.
 pub(crate) fn frame(id: u32, request: &Request<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let head = RequestHead { id: RequestId(id), ..RequestHead::default() };
-    encode_request(&head, request, &mut bytes).expect("a possible request");
-    bytes
+    encoded(&RequestHead { id: RequestId(id), ..RequestHead::default() }, request)
 }
 
 /// The frame of a write that is not to be answered.
 pub(crate) fn frame_without_answer(id: u32, request: &Request<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
     let head = RequestHead { id: RequestId(id), answer: Answer::Never, ..RequestHead::default() };
-    encode_request(&head, request, &mut bytes).expect("a possible request");
+    encoded(&head, request)
+}
+
+/// The frame of a request that is not to be executed later than at a moment of the node's clock.
+pub(crate) fn frame_until(id: u32, deadline: MonotonicUs, request: &Request<'_>) -> Vec<u8> {
+    let id = RequestId(id);
+    encoded(&RequestHead { id, deadline: Some(deadline), ..RequestHead::default() }, request)
+}
+
+fn encoded(head: &RequestHead, request: &Request<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_request(head, request, &mut bytes).expect("a possible request");
     bytes
 }
 
