@@ -138,13 +138,19 @@ impl Run<'_> {
         client.hear(&mut self.world, &mut self.ledger);
         if client.life == Life::Sending {
             self.stall_or_wake(&client);
-            let burst = self.random.random_range(0..=self.scenario.burst_max);
+            let reads_only = self.random.random_bool(0.1);
+            let burst_max = self.scenario.burst_max * if reads_only { 8 } else { 1 };
+            let burst = self.random.random_range(0..=burst_max);
             let mut workload = self.workload();
             for _ in 0..burst {
                 if client.under_way() >= client.window {
                     break;
                 }
-                workload.send_one(&mut client);
+                if reads_only {
+                    workload.read_one(&mut client);
+                } else {
+                    workload.send_one(&mut client);
+                }
             }
             match self.random.random_range(0..10_000) {
                 0..10 => client.finish(&mut self.world),

@@ -116,6 +116,20 @@ impl Workload<'_> {
         }
     }
 
+    /// A plain get, as caches mostly see them: many of these in a row are looked up together.
+    pub(crate) fn read_one(&mut self, client: &mut Client) {
+        let at = self.world.moment();
+        self.ledger.operations += 1;
+        let key = self.skewed(client.keys.len());
+        let request = KeyRequest::Get { least_version: None };
+        let head = RequestHead { id: client.fresh_id(), ..RequestHead::default() };
+        let mut frame = Vec::new();
+        wire::encode_request(&head, &on_key(&client.keys[key].bytes, &request), &mut frame)
+            .expect("clients send sense");
+        let number = client.keys[key].sent(request, KeyHead::default(), true, at);
+        client.raw(head.id, &frame, at, Some(Awaited::OfKey(Target::Own { key, number })));
+    }
+
     /// Something after which the node closes the connection.
     pub(crate) fn misdeed(&mut self, client: &mut Client) {
         let mut frame = self.encoded(client, &Request::Ping);
