@@ -13,6 +13,7 @@ use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
 use crate::memory::MemoryOptions;
 use crate::replay::ReplayOptions;
+use crate::sweep::options::SweepOptions;
 use crate::workload::{Distribution, Steer};
 
 /// Measures Corelane, and shows what it costs.
@@ -39,6 +40,8 @@ pub enum Command {
     Floors(FloorsOptions),
     /// Compare Corelane with other servers side by side, and with what the kernel alone costs.
     Compare(CompareOptions),
+    /// Raise the rate until latency passes a limit, and draw latency against throughput.
+    Sweep(SweepOptions),
     /// Replay traces through the shard, and show how often it misses beside plain caches.
     Replay(ReplayOptions),
     /// Show what an entry costs beside its key and value, in a node and in other servers.
@@ -266,14 +269,14 @@ pub(crate) fn parse_keys(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a number from 1, such as 1000000 or 1M".to_owned())
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| "a share from 0 to 1".to_owned())
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|rate: &f64| (0.1..=1e9).contains(rate))
@@ -294,14 +297,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if seconds <= 86_400.0 { Ok(Duration::from_secs_f64(seconds)) } else { Err(error()) }
 }
 
-fn serialize_display<S: serde::Serializer, T: ToString>(
+pub(crate) fn serialize_display<S: serde::Serializer, T: ToString>(
     value: &Option<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     value.as_ref().map(T::to_string).serialize(serializer)
 }
 
-fn serialize_text<S: serde::Serializer, T: ToString>(
+pub(crate) fn serialize_text<S: serde::Serializer, T: ToString>(
     value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -24,4 +24,5 @@ pub mod progress;
 pub mod replay;
 pub mod report;
 pub mod run;
+pub mod sweep;
 pub mod workload;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corelane_bench::cli::{Cli, Command};
-use corelane_bench::{compare, floors, memory, replay, run};
+use corelane_bench::{compare, floors, memory, replay, run, sweep};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
         Command::Floors(options) => floors::run(&options).map_err(|error| error.to_string()),
         Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
+        Command::Sweep(options) => sweep::run(&options).map_err(|error| error.to_string()),
         Command::Replay(options) => replay::run(&options).map_err(|error| error.to_string()),
         Command::Memory(options) => memory::run(&options).map_err(|error| error.to_string()),
     };

@@ -88,37 +88,69 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, RunError> {
 /// # Errors
 /// There is nothing to report.
 pub fn measure(options: &RunOptions) -> Result<Report<RunOptions>, RunError> {
-    if options.threads > options.connections {
-        let RunOptions { connections, threads, .. } = *options;
-        return Err(RunError::Connections { connections, threads });
-    }
-    let embedded = match &options.target {
-        Some(_) => None,
-        None => Some(Embedded::start(&embed_options(options))?),
-    };
-    let (address, server, cpus) = match &embedded {
-        Some(node) => (node.address(), node.threads(), node.free_cpus()),
-        None => {
-            let address = options.target.clone().expect("there is a target or a node");
-            let server = options.server_pid.map_or(ServerThreads::Unknown, ServerThreads::Process);
-            (address, server, Vec::new())
-        }
-    };
-    let name = match &embedded {
-        Some(_) => format!("embedded ({address})"),
-        None => address.to_string(),
-    };
-    let plan = plan(options, address, cpus)?;
+    let subject = Subject::open(options)?;
     let outcome = match options.protocol {
-        Protocol::Native => drive(options, &plan, &server, || Native)?,
-        Protocol::Resp => drive(options, &plan, &server, || Resp)?,
-        Protocol::Memcached => drive(options, &plan, &server, || Memcached)?,
+        Protocol::Native => drive(options, &subject, || Native)?,
+        Protocol::Resp => drive(options, &subject, || Resp)?,
+        Protocol::Memcached => drive(options, &subject, || Memcached)?,
     };
-    let report = Report::new(options.clone(), name, &outcome);
-    if let Some(node) = embedded {
-        node.stop()?;
-    }
+    let report = Report::new(options.clone(), subject.name.clone(), &outcome);
+    subject.close()?;
     Ok(report)
+}
+
+/// What is measured: the server that was named, or else a node in this process.
+pub(crate) struct Subject {
+    embedded: Option<Embedded>,
+    threads: ServerThreads,
+    name: String,
+    plan: Plan,
+}
+
+impl Subject {
+    /// Finds the server or starts the node, and plans the load.
+    pub(crate) fn open(options: &RunOptions) -> Result<Subject, RunError> {
+        if options.threads > options.connections {
+            let RunOptions { connections, threads, .. } = *options;
+            return Err(RunError::Connections { connections, threads });
+        }
+        let (embedded, address, threads, cpus) = match &options.target {
+            Some(address) => {
+                let process = options.server_pid.map(ServerThreads::Process);
+                (None, address.clone(), process.unwrap_or(ServerThreads::Unknown), Vec::new())
+            }
+            None => {
+                let node = Embedded::start(&embed_options(options))?;
+                let (address, threads, cpus) = (node.address(), node.threads(), node.free_cpus());
+                (Some(node), address, threads, cpus)
+            }
+        };
+        let name = match &embedded {
+            Some(_) => format!("embedded ({address})"),
+            None => address.to_string(),
+        };
+        Ok(Subject { embedded, threads, name, plan: plan(options, address, cpus)? })
+    }
+
+    /// What it is called in reports.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its threads.
+    pub(crate) fn threads(&self) -> &ServerThreads {
+        &self.threads
+    }
+
+    /// The load.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Ends the node, where there is one in this process.
+    pub(crate) fn close(self) -> Result<(), RunError> {
+        Ok(self.embedded.map_or(Ok(()), Embedded::stop)?)
+    }
 }
 
 fn embed_options(options: &RunOptions) -> EmbedOptions {
@@ -169,23 +201,29 @@ fn read_token(path: &Path) -> io::Result<Vec<u8>> {
 
 fn drive<C: Codec, F: Fn() -> C>(
     options: &RunOptions,
-    plan: &Plan,
-    server: &ServerThreads,
+    subject: &Subject,
     make_codec: F,
 ) -> Result<Outcome, RunError> {
-    let drive = Drive::new(plan, server, make_codec)?;
+    let drive = Drive::new(&subject.plan, &subject.threads, make_codec)?;
     if !options.no_fill {
-        let progress = Progress::new("filling", Extent::Replies(options.keys));
-        let filled = drive.run(Task::Fill, &progress)?;
-        let tally = &filled.tally;
-        let complaint = tally.complaints.first().cloned();
-        let failure = filled.failures.first().map(ToString::to_string);
-        if let Some(reason) = failure.or(complaint) {
-            return Err(RunError::Fill { reason });
-        }
+        fill(&drive, options.keys)?;
     }
     let RunOptions { pipeline, warmup, duration, .. } = *options;
     let rate = options.rate.and_then(Rate::new);
     let progress = Progress::new("measuring", Extent::Time(warmup + duration));
     Ok(drive.run(Task::Timed { pipeline, warmup, duration, rate }, &progress)?)
+}
+
+/// Writes every key.
+pub(crate) fn fill<C: Codec, F: Fn() -> C>(
+    drive: &Drive<'_, C, F>,
+    keys: u64,
+) -> Result<(), RunError> {
+    let filled = drive.run(Task::Fill, &Progress::new("filling", Extent::Replies(keys)))?;
+    let complaint = filled.tally.complaints.first().cloned();
+    let failure = filled.failures.first().map(ToString::to_string);
+    match failure.or(complaint) {
+        Some(reason) => Err(RunError::Fill { reason }),
+        None => Ok(()),
+    }
 }
