@@ -1,6 +1,8 @@
 //! The binary `corelane`: reads the command line, starts the node and the control thread,
 //! and waits for the end.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 mod doctor;
 mod logging;
