@@ -56,7 +56,7 @@ counters! {
     Gauge connections_paused "Connections not being read because their output or forwarded requests wait.";
     Counter bytes_received "Bytes received from connections.";
     Counter bytes_sent "Bytes handed to the kernel for connections.";
-    Counter requests "Requests taken from connections of this core.";
+    Counter requests "Requests executed on this core.";
     Counter requests_get "Keys read by get, multi-get and get-and-touch, executed on this core.";
     Counter requests_set "Sets executed on this core.";
     Counter requests_delete "Deletes executed on this core.";

@@ -222,7 +222,13 @@ impl Dispatcher {
                     wire::encode_reply(&reply_head(head), &Reply::Done { version: None }, out);
                 }
             }
-            _ => self.executor.execute(head, request, now, out),
+            _ => {
+                if let Request::Flush { .. } = request {
+                    // Each flush replaces the one that is waiting.
+                    self.timers.disarm(Timer::Flush);
+                }
+                self.executor.execute(head, request, now, out);
+            }
         }
     }
 

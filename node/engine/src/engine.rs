@@ -480,7 +480,10 @@ impl Engine {
 
     fn say_goodbye(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.is_served() {
+        // Nothing is said to those who have yet to prove the token.
+        let unproven =
+            connection.session == Session::Fresh && self.dispatcher.executor.config.token.is_some();
+        if connection.is_served() && !unproven {
             write_failure(&mut connection.output, NOTICE, Status::GoingAway, "shutting down");
             self.list(id);
         }

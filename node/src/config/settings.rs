@@ -305,8 +305,8 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "TIME",
         arity: Arity::One,
         heading: Heading::Limits,
-        help: "How long a frame may stay half sent, or the hello be missing, before the connection \
-               is closed. Connections without a request under way may be idle for ever",
+        help: "How long a frame may stay half sent, the hello be missing or replies stay unread, \
+               before the connection is closed. One without a request under way may be idle for ever",
         default_words: None,
         read: |config, text| {
             config.idle_timeout_ms = parse_duration_ms(text)?;
