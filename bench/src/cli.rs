@@ -13,6 +13,7 @@ use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
 use crate::memory::MemoryOptions;
 use crate::replay::ReplayOptions;
+use crate::stalls::StallOptions;
 use crate::sweep::options::SweepOptions;
 use crate::workload::{Distribution, Steer};
 
@@ -46,6 +47,8 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Show what an entry costs beside its key and value, in a node and in other servers.
     Memory(MemoryOptions),
+    /// Show the most work that a shard does at once where stores are known to stall.
+    Stalls(StallOptions),
 }
 
 /// A protocol that the generator speaks.

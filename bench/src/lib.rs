@@ -24,5 +24,6 @@ pub mod progress;
 pub mod replay;
 pub mod report;
 pub mod run;
+pub mod stalls;
 pub mod sweep;
 pub mod workload;
