@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn slices_become_rows() {
-        let line = "corelane-bench compare --reps 2 --slice 30ms --connections 4 --keys 1000";
+        let line = "corelane-bench compare --reps 2 --slice 300ms --connections 4 --keys 1000";
         let cli = Cli::parse_from(line.split_whitespace());
         let Some(Command::Compare(options)) = cli.command else { panic!("{line}") };
         let floor = FloorServer::start(Runtime::Uring, FixedReplies, None).unwrap();

@@ -196,10 +196,7 @@ fn point(
             let reason = format!("{} wrong values, {} lost", tally.wrong_values, tally.lost);
             return Err(SweepError::Faulty { rate: rate.per_second(), reason });
         }
-        let latency = LatencyUs::of(&tally.latency);
-        let ops_per_s = tally.ops as f64 / outcome.elapsed.as_secs_f64();
-        let figures = [ops_per_s, latency.p50, latency.p99, latency.p99_9];
-        for (samples, figure) in samples.iter_mut().zip(figures) {
+        for (samples, figure) in samples.iter_mut().zip(figures(&outcome)) {
             samples.push(figure);
         }
         if let Some(cpu_ns) = outcome.server_cpu_ns.filter(|_| tally.ops > 0) {
@@ -214,6 +211,18 @@ fn point(
         latency_us: Latency { p50, p99, p99_9 },
         server_cpu_us_per_op: costs.spread().map(|spread| spread.median),
     })
+}
+
+/// Operations a second, and the latencies of a point in µs.
+fn figures(outcome: &Outcome) -> [f64; 4] {
+    let tally = &outcome.tally;
+    let seconds = outcome.elapsed.as_secs_f64();
+    if tally.ops == 0 {
+        // No reply came, so what was due at the start has waited at least as long as this.
+        return [0.0, seconds * 1e6, seconds * 1e6, seconds * 1e6];
+    }
+    let latency = LatencyUs::of(&tally.latency);
+    [tally.ops as f64 / seconds, latency.p50, latency.p99, latency.p99_9]
 }
 
 fn line(point: &Point) -> String {
@@ -256,12 +265,14 @@ fn text(sweep: &Sweep) -> String {
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::generator::Tally;
     use clap::Parser;
+    use std::time::Duration;
 
     #[test]
     fn a_node_is_swept() {
         let line = "corelane-bench sweep --memory 256MiB --keys 1000 --connections 4 --reps 1 \
-                    --slice 30ms --warmup 10ms --rate-min 1000 --rate-max 4000 --p99-max 100s";
+                    --slice 100ms --warmup 10ms --rate-min 1000 --rate-max 4000 --p99-max 100s";
         let cli = Cli::parse_from(line.split_whitespace());
         let Some(Command::Sweep(options)) = cli.command else { panic!("{line}") };
         let sweep = sweep(&options).unwrap();
@@ -270,13 +281,26 @@ mod tests {
         assert_eq!(sweep.rate_max, Some(4_000.0));
         assert_eq!(sweep.half.unwrap().rate, 2_000.0);
         for point in &sweep.points {
-            assert!(point.ops_per_s > 0.0, "{point:?}");
-            assert!(point.latency_us.p50 <= point.latency_us.p99_9, "{point:?}");
+            let Latency { p50, p99, p99_9 } = point.latency_us;
+            assert!(0.0 < p50 && p50 <= p99 && p99 <= p99_9, "{point:?}");
         }
         let text = text(&sweep);
         assert!(text.contains("up to 4 000/s"), "{text}");
         let json = serde_json::to_value(&sweep).unwrap();
         assert_eq!(json["points"][2]["rate"], 4_000.0);
         assert!(json["half"]["latency_us"]["p99_9"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_slice_without_replies_is_as_slow_as_it_is_long() {
+        let outcome = Outcome {
+            tally: Tally::default(),
+            elapsed: Duration::from_millis(250),
+            server_cpu_ns: None,
+            generator_cpu_ns: None,
+            server_cores: None,
+            failures: Vec::new(),
+        };
+        assert_eq!(figures(&outcome), [0.0, 250_000.0, 250_000.0, 250_000.0]);
     }
 }
