@@ -1,6 +1,6 @@
 //! The node's configuration: one plain struct of values that cannot be wrong by themselves.
 //!
-//! [`resolve`](sources::resolve) makes it from flags, environment, file and the machine's
+//! [`resolve`] makes it from flags, environment, file and the machine's
 //! defaults, in this order of precedence; each setting is declared once, in [`settings`].
 //! Programs that embed a node start from [`Config::default`] and change fields. What is
 //! wrong only in combination is found by [`Config::check`], which the node calls as well.
