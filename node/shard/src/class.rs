@@ -201,6 +201,11 @@ impl Class {
         SLOTS[self.id()] as usize
     }
 
+    /// Bytes of all slots of a page.
+    pub(crate) fn page_slot_bytes(self) -> u64 {
+        (self.slots() * self.slot_bytes()) as u64
+    }
+
     #[inline]
     pub(crate) fn kind(self) -> Kind {
         match self.id() {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::class::{CLASSES, Class, KINDS, Kind, PAGE_BYTES};
 use crate::config::HugePages;
-use crate::reserve::{Prefaulter, Reservation, Table, Zeroed};
+use crate::reserve::{Prefaulter, Reservation, Table, Zeroed, prefetch};
 
 /// Pages of address space beyond the largest budget.
 const SPARE_PAGES: u32 = 1024;
@@ -141,8 +141,12 @@ pub(crate) struct Heap {
     in_use_all: u32,
     /// Bytes of slots in use, by kind.
     slot_bytes: [u64; KINDS],
+    /// Bytes of all slots of pages in use, by kind.
+    capacity: [u64; KINDS],
     /// The budget.
     limit: u32,
+    /// Pages in use, by class.
+    class_pages: [u32; CLASSES],
     current: [u32; CLASSES],
     lists: [[u32; BINS]; CLASSES],
     bins: [u8; CLASSES],
@@ -173,7 +177,9 @@ impl Heap {
             in_use: [0; KINDS],
             in_use_all: 0,
             slot_bytes: [0; KINDS],
+            capacity: [0; KINDS],
             limit: pages_max,
+            class_pages: [0; CLASSES],
             current: [NO_PAGE; CLASSES],
             lists: [[NO_PAGE; BINS]; CLASSES],
             bins: [0; CLASSES],
@@ -286,6 +292,15 @@ impl Heap {
             let handle = Handle::new(base + u64::from(page.free) * units);
             page.free = (self.arena.words()[handle.units() as usize] >> 32) as u32 as u16;
             page.used += 1;
+            if page.free != NO_SLOT {
+                // It was given back long ago; the next take reads its link and writes over it.
+                let next = (base + u64::from(page.free) * units) as usize;
+                for line in [next, next + 8] {
+                    if let Some(word) = self.arena.words().get(line) {
+                        prefetch(word);
+                    }
+                }
+            }
             Some(handle)
         } else if (page.handed_out as usize) < class.slots() {
             let handle = Handle::new(base + u64::from(page.handed_out) * units);
@@ -347,8 +362,10 @@ impl Heap {
             flush: self.flushes,
             large: Large::No,
         };
+        self.class_pages[class.id()] += 1;
         self.in_use[class.kind() as usize] += 1;
         self.in_use_all += 1;
+        self.capacity[class.kind() as usize] += class.page_slot_bytes();
         number
     }
 
@@ -395,7 +412,9 @@ impl Heap {
         page.next = self.free_resident;
         self.free_resident = number;
         self.free_resident_count += 1;
+        self.class_pages[class.id()] -= 1;
         self.in_use[class.kind() as usize] -= 1;
+        self.capacity[class.kind() as usize] -= class.page_slot_bytes();
         self.in_use_all -= 1;
     }
 
@@ -521,9 +540,14 @@ impl Heap {
         self.slot_bytes[kind as usize]
     }
 
-    /// Bytes of all slots in use.
-    pub(crate) fn slot_bytes_all(&self) -> u64 {
-        self.slot_bytes.iter().sum()
+    /// Bytes of all slots of pages in use, taken or not, by kind.
+    pub(crate) fn capacity_of(&self, kind: Kind) -> u64 {
+        self.capacity[kind as usize]
+    }
+
+    /// Classes of a kind that have pages.
+    pub(crate) fn classes_in_use(&self, kind: Kind) -> usize {
+        Class::of_kind(kind).filter(|class| self.class_pages[class.id()] > 0).count()
     }
 
     /// Gives the memory of at most `most` free pages back to the system while more is held than
@@ -579,7 +603,7 @@ impl Heap {
                 number = 1;
             }
             let page = &self.pages[number as usize];
-            if matches!(page.state, State::Full | State::Listed)
+            if matches!(page.state, State::Full | State::Listed | State::Current)
                 && !self.is_flushed(page)
                 && Class::from_id(page.class).kind() == kind
             {
@@ -633,6 +657,7 @@ impl Heap {
     pub(crate) fn invariants(&self) {
         let mut in_use = [0; KINDS];
         let mut slot_bytes = [0; KINDS];
+        let mut capacity = [0; KINDS];
         let mut listed = 0;
         for number in 1..self.untouched {
             let page = &self.pages[number as usize];
@@ -641,6 +666,7 @@ impl Heap {
             }
             let class = Class::from_id(page.class);
             in_use[class.kind() as usize] += 1;
+            capacity[class.kind() as usize] += class.page_slot_bytes();
             if self.is_flushed(page) {
                 assert!(self.flushed.contains(&number), "FLUSHED");
                 continue;
@@ -667,6 +693,7 @@ impl Heap {
             }
         }
         assert_eq!(in_use, self.in_use);
+        assert_eq!(capacity, self.capacity);
         assert_eq!(in_use.iter().sum::<u32>(), self.in_use_all);
         assert_eq!(slot_bytes, self.slot_bytes);
         for class in 0..CLASSES {

@@ -349,7 +349,7 @@ impl World {
             let at = value.len() - upload.bytes_left();
             let end = value.len().min(at + self.random.random_range(1..70_000));
             let piece = &value[at..end];
-            if self.random.random_range(0..10) == 0
+            if self.random.random_range(0..40) == 0
                 || self.shard.upload(&mut upload, piece, now, &mut self.model).is_err()
             {
                 self.shard.abandon_upload(upload);

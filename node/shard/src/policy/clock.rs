@@ -53,11 +53,13 @@ pub(super) fn sweep(
             break;
         };
         words_left = words_left.saturating_sub(met);
-        if evictor.candidate_count > 0 {
+        if evictor.candidate_count >= evictor.wanted(ground) {
             break;
         }
         if words_left == 0 {
-            if let Some((leaf, word)) = least {
+            if evictor.candidate_count == 0
+                && let Some((leaf, word)) = least
+            {
                 evictor.offer(&leaf, word);
             }
             break;

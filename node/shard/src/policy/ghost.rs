@@ -8,6 +8,7 @@
 
 use crate::class::{Class, PAGE_BYTES};
 use crate::heap::{Handle, Heap};
+use crate::reserve::prefetch;
 
 /// Bytes of a bucket: eight fingerprints.
 const BUCKET_BYTES: usize = 16;
@@ -63,6 +64,21 @@ impl Ghost {
         heap: &'h mut Heap,
         hash: u64,
     ) -> Option<(&'h mut [u8; BUCKET_BYTES], u16)> {
+        let (page, start) = self.place(hash)?;
+        let fingerprint = (hash >> 32) as u16 | 1;
+        let page = heap.bytes_mut(page, PAGE_BYTES);
+        let bucket = (&mut page[start..start + BUCKET_BYTES]).try_into();
+        Some((bucket.expect("sixteen bytes"), fingerprint))
+    }
+
+    pub(super) fn prefetch(&self, heap: &Heap, hash: u64) {
+        if let Some((page, start)) = self.place(hash) {
+            prefetch(&heap.bytes(page, PAGE_BYTES)[start]);
+        }
+    }
+
+    /// The page of a hash's bucket and where it begins.
+    fn place(&self, hash: u64) -> Option<(Handle, usize)> {
         if self.pages.is_empty() {
             return None;
         }
@@ -73,11 +89,7 @@ impl Ghost {
             number &= bits / 2 - 1;
         }
         let bucket = (hash >> 20) as usize % (PAGE_BYTES / BUCKET_BYTES);
-        let fingerprint = (hash >> 32) as u16 | 1;
-        let page = heap.bytes_mut(self.pages[number], PAGE_BYTES);
-        let start = bucket * BUCKET_BYTES;
-        let bucket = (&mut page[start..start + BUCKET_BYTES]).try_into();
-        Some((bucket.expect("sixteen bytes"), fingerprint))
+        Some((self.pages[number], bucket * BUCKET_BYTES))
     }
 
     pub(super) fn clear(&mut self, heap: &mut Heap) {

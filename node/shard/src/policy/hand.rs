@@ -4,8 +4,10 @@
 
 use super::Ground;
 use crate::index::group::GROUP;
+use crate::index::leaf::group_at;
 use crate::index::word::Word;
 use crate::index::{Index, Leaf, Position};
+use crate::reserve::prefetch;
 
 const PHASES: usize = 8;
 
@@ -66,7 +68,17 @@ impl Hand {
                     self.phase = (self.phase + 1) % PHASES;
                 }
             }
+            self.prefetch_next(ground);
         }
         Some(met)
+    }
+
+    /// Asks for the first group that the next step looks at.
+    fn prefetch_next(&self, ground: &Ground<'_>) {
+        if let Some(leaf) = ground.index.leaf_from(ground.heap, self.position) {
+            let first = self.phase * leaf.reference.lines() / PHASES;
+            let words = ground.index.words(ground.heap, &leaf);
+            prefetch(group_at(words, first));
+        }
     }
 }

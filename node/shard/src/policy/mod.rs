@@ -20,11 +20,15 @@ use crate::config::{Algorithm, Among, Policy};
 use crate::heap::{Handle, Heap};
 use crate::index::word::Word;
 use crate::index::{Index, Leaf};
+use crate::reserve::prefetch;
 use crate::types::Millis;
 use crate::wheel::Wheel;
 
 /// Candidates that are named ahead.
-const CANDIDATES_MAX: usize = 16;
+const CANDIDATES_AHEAD: usize = 8;
+
+/// Room for them; a policy that looks at a group at a time may name a few more.
+const CANDIDATES_MAX: usize = CANDIDATES_AHEAD + 8;
 
 /// An entry that may go. It may have moved or gone by itself since it was named.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +118,11 @@ impl Evictor {
         }
     }
 
+    /// Asks for the memory that inserting an entry with this hash looks at.
+    pub(crate) fn prefetch(&self, heap: &Heap, hash: u64) {
+        self.ghost.prefetch(heap, hash);
+    }
+
     /// The word of a new entry. It must be followed by [`Evictor::inserted`].
     pub(crate) fn insert(&mut self, heap: &mut Heap, hash: u64, word: Word) -> Word {
         let Policy::Evict { algorithm, among } = self.policy else {
@@ -164,7 +173,12 @@ impl Evictor {
                 ttl::soonest(self, ground);
             }
             for candidate in self.candidates[..self.candidate_count].iter().flatten() {
-                crate::reserve::prefetch(&ground.heap.words(candidate.handle, 1)[0]);
+                // The next line too: a key may lie across two.
+                let bytes = ground.heap.rest_of_page(candidate.handle);
+                prefetch(&bytes[0]);
+                if let Some(next_line) = bytes.get(64) {
+                    prefetch(next_line);
+                }
             }
         }
         self.candidate_count = self.candidate_count.checked_sub(1)?;
@@ -189,10 +203,17 @@ impl Evictor {
     }
 
     /// Brings the policy's memory to the size that the shard's content wants, a step at a time.
-    pub(crate) fn resize(&mut self, heap: &mut Heap, items: u64) {
+    pub(crate) fn resize(&mut self, heap: &mut Heap, index: &mut Index) {
         if self.in_use && matches!(self.policy, Policy::Evict { algorithm: Algorithm::S3, .. }) {
-            self.ghost.resize(heap, items);
+            self.ghost.resize(heap, index.items());
+            s3::shorten_queue(self, heap, index);
         }
+    }
+
+    /// How many candidates are named ahead: enough that their memory arrives together, few
+    /// beside all entries.
+    fn wanted(&self, ground: &Ground<'_>) -> usize {
+        ((ground.index.items() / 64) as usize).clamp(1, CANDIDATES_AHEAD)
     }
 
     fn offer(&mut self, leaf: &Leaf, word: Word) {

@@ -41,13 +41,23 @@ impl Queue {
         self.put += 1;
     }
 
+    /// The marks that come out next, at most `most` of them.
+    pub(super) fn upcoming(&self, heap: &Heap, most: usize) -> impl Iterator<Item = Mark> {
+        let here = (PAGE_MARKS - self.taken).min(self.len() as usize).min(most);
+        (self.taken..self.taken + here).map(|number| self.mark(heap, number))
+    }
+
+    fn mark(&self, heap: &Heap, number: usize) -> Mark {
+        let word = heap.word(self.pages[0].units() + number as u64 / 2);
+        Mark((word >> (32 * (number % 2))) as u32)
+    }
+
     pub(super) fn pop(&mut self, heap: &mut Heap) -> Option<Mark> {
         if self.len() == 0 {
             return None;
         }
         let page = self.pages[0];
-        let word = heap.word(page.units() + self.taken as u64 / 2);
-        let mark = Mark((word >> (32 * (self.taken % 2))) as u32);
+        let mark = self.mark(heap, self.taken);
         self.taken += 1;
         if self.taken == PAGE_MARKS || self.len() == 0 {
             heap.give(page);

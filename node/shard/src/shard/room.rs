@@ -4,13 +4,14 @@
 //! fail. While more are left, nothing happens here. Otherwise:
 //!
 //! - Pages that were flushed and are not back yet go first.
-//! - The policy's candidates go, until the new slot takes no more than what they gave back.
+//! - Where the class has no free slot, the policy's candidates go, until it has or as many
+//!   bytes are free as it takes. With sizes of one kind that is all that ever happens.
 //! - When free pages are low, a page is emptied, the emptiest of all. Where all are
 //!   full, entries in it go if the policy would let them go, and only the others are moved;
 //!   so a change of value sizes costs few moves.
 
 use super::Shard;
-use crate::class::{Class, Kind};
+use crate::class::{Class, Kind, PAGE_BYTES};
 use crate::config::Policy;
 use crate::entry::{Placement, Stored};
 use crate::heap::Handle;
@@ -23,16 +24,27 @@ use crate::types::{Cause, Changes, Millis, WriteError};
 /// block of timers, the probation queue. Always left when a write begins.
 const RESERVE_PAGES: i64 = 6;
 
-/// Pages left below which a page is emptied, and below which that is urgent.
-const LOW_PAGES: i64 = 10;
-const URGENT_PAGES: i64 = 8;
+/// Pages beyond the reserve below which a page is emptied, below which that is urgent, and
+/// below which room is made at all. In a shard of many pages [`Room::spare`] comes on top, so
+/// that a page has time to be emptied in slices.
+const LOW_PAGES: i64 = RESERVE_PAGES + 4;
+const URGENT_PAGES: i64 = RESERVE_PAGES + 2;
+const TIGHT_PAGES: i64 = LOW_PAGES + 4;
 
-/// Pages left below which room is made at all.
-const TIGHT_PAGES: i64 = 14;
+/// Pages on top: one in so many of the budget, at most so many.
+const SPARE_SHARE: u32 = 256;
+const SPARE_PAGES_MAX: u32 = 12;
 
-/// Candidates evicted for one slot of up to [`BYTES_PER_VICTIM`] times as many bytes.
-const VICTIMS_MIN: usize = 16;
-const BYTES_PER_VICTIM: usize = 256;
+/// Candidates evicted for one slot.
+const VICTIMS_MAX: usize = 16;
+
+/// Free slots of entries beyond a quarter of a page a class, as a share of all: so many are kept, so that slots of all classes
+/// are at hand, and from so many on compaction finds pages that are easily emptied.
+const FREE_SHARE: u64 = 64;
+const FREE_SHARE_PLENTY: u64 = 25;
+
+/// Slots of a page from which candidates are evicted for a slot of the class.
+const SLOTS_MIN: usize = 16;
 
 /// Slots of the page being emptied that one call empties: while pages are not low, while they
 /// are, and while it is urgent.
@@ -40,16 +52,22 @@ const SLOTS_IN_PASSING: usize = 2;
 const SLOTS_LOW: usize = 8;
 const SLOTS_URGENT: usize = 64;
 
+/// Slots of the page being emptied that one slice of an upload empties.
+const SLOTS_SLICE: usize = 128;
+
 /// Pages looked at to find one that may be emptied.
 const PAGE_STEPS: u32 = 256;
 
-/// Eighths of a page in use from which emptying it by moving alone is not worth it.
-const FULL_EIGHTHS: usize = 6;
+/// Eighths of a page in use from which its entries are judged, not just moved: moving them all
+/// would write as many bytes as it frees. Without eviction, more is moved.
+const JUDGE_EIGHTHS: usize = 4;
 
-/// Unused bytes in pages of the index that are left alone: a share of its bytes, and one page
-/// for each class that has one open.
-const INDEX_WASTE_SHARE: u64 = 10;
-const INDEX_WASTE_BYTES: u64 = 2 << 20;
+/// Eighths of a page in use from which it counts as full.
+const FULL_EIGHTHS: usize = 7;
+
+/// Unused bytes in pages of the index that are left alone: one in so many of its bytes, and a
+/// page for each class of leaves.
+const INDEX_WASTE_SHARE: u64 = 16;
 
 /// Free pages given back to the system in one slice, where the budget was lowered. One took
 /// about 3 µs.
@@ -64,8 +82,6 @@ const PAGES_DROPPED_MAX: usize = 8;
 /// The state of making room.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Room {
-    /// Bytes of slots in use when room began to be tight; evictions keep to it.
-    level: Option<u64>,
     /// The page of entries being emptied.
     entries: Option<Evacuation>,
     /// The page of leaves being emptied.
@@ -73,6 +89,8 @@ pub(super) struct Room {
     /// Pages that the budget allows. The heap has a larger limit while the shard is on its way
     /// down to it.
     limit: u32,
+    /// See [`LOW_PAGES`].
+    spare: i64,
     /// Where the search for a page among full ones goes on.
     page_hand: u32,
 }
@@ -105,10 +123,9 @@ impl Shard {
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
-        if self.heap.pages_left() >= TIGHT_PAGES + (class.slot_bytes() as i64 >> 15)
+        if self.heap.pages_left() >= TIGHT_PAGES + self.room.spare
             && self.index.items() < self.config.items_max
         {
-            self.room.level = None;
             return Ok(());
         }
         self.make_room_when_tight(class, now, changes)
@@ -123,9 +140,8 @@ impl Shard {
     ) -> Result<(), WriteError> {
         self.discarded.give_back(&mut self.heap);
         self.sweep_flushed();
-        let victims_max = VICTIMS_MIN + class.slot_bytes() / BYTES_PER_VICTIM;
         if self.index.items() >= self.config.items_max {
-            let mut left = VICTIMS_MIN;
+            let mut left = VICTIMS_MAX;
             while left > 0 && self.index.items() >= self.config.items_max {
                 left -= 1;
                 if !self.evict(now, changes) {
@@ -133,19 +149,10 @@ impl Shard {
                 }
             }
         }
-        if self.heap.pages_left() < TIGHT_PAGES {
-            let level = *self.room.level.get_or_insert(self.heap.slot_bytes_all());
-            let wanted = level.saturating_sub(class.slot_bytes() as u64);
-            let mut left = victims_max;
-            while left > 0 && self.heap.slot_bytes_all() > wanted {
-                left -= 1;
-                if !self.evict(now, changes) {
-                    break;
-                }
-            }
-            self.discarded.give_back(&mut self.heap);
+        if self.heap.pages_left() < TIGHT_PAGES + self.room.spare {
+            self.evict_for(class, now, changes);
             self.compact(now, changes);
-            self.evictor.resize(&mut self.heap, self.index.items());
+            self.evictor.resize(&mut self.heap, &mut self.index);
         }
         if self.has_room(class) {
             return Ok(());
@@ -157,6 +164,11 @@ impl Shard {
             }
             if !self.sweep_flushed() && self.may_evict() {
                 self.empty_page(now, changes);
+                for _ in 0..VICTIMS_MAX {
+                    if self.has_room(class) || !self.evict(now, changes) {
+                        break;
+                    }
+                }
             }
             self.discarded.give_back(&mut self.heap);
         }
@@ -168,10 +180,76 @@ impl Shard {
         }
     }
 
+    /// Makes room for a chunk in one slice of bounded work, which may not be enough. Returns
+    /// whether it is.
+    ///
+    /// # Errors
+    /// [`WriteError::OutOfMemory`] where more slices would not help.
+    pub(super) fn make_room_in_slices(
+        &mut self,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<bool, WriteError> {
+        if self.heap.pages_left() >= TIGHT_PAGES + self.room.spare {
+            return Ok(true);
+        }
+        let mut more = self.discarded.give_back(&mut self.heap);
+        more |= self.sweep_flushed();
+        if self.heap.pages_left() < LOW_PAGES + self.room.spare {
+            if self.room.entries.is_none() {
+                self.room.entries = self.choose_page();
+            }
+            if let Some(evacuation) = &mut self.room.entries {
+                more = true;
+                if self.heap.pages_left() <= RESERVE_PAGES && evacuation.how == How::Judge {
+                    // Moving what is in use would take the last pages.
+                    evacuation.how = How::Drop;
+                }
+            }
+            self.empty_slots(SLOTS_SLICE, now, changes);
+        }
+        // What comes after the upload needs pages too.
+        if self.heap.pages_left() > URGENT_PAGES + self.room.spare / 2 {
+            return Ok(true);
+        }
+        if more || self.may_evict() {
+            return Ok(false);
+        }
+        self.counts.refused += 1;
+        Err(WriteError::OutOfMemory)
+    }
+
     /// Whether a write of this class can go on without touching the last of the reserve.
     fn has_room(&self, class: Class) -> bool {
         let left = self.heap.pages_left();
         left > RESERVE_PAGES || (left == RESERVE_PAGES && self.heap.has_slot(class))
+    }
+
+    /// Evicts until there is a slot of the class, or as many bytes are gone as it takes, or
+    /// there is free room enough and compaction will find a page. And a little more while free
+    /// room is short.
+    fn evict_for(&mut self, class: Class, now: Millis, changes: &mut impl Changes) {
+        if class.slots() < SLOTS_MIN {
+            // Where slots are large, only a page will do.
+            return;
+        }
+        let capacity = self.heap.capacity_of(Kind::Entry);
+        let used = self.heap.slot_bytes_of(Kind::Entry);
+        let least = used.saturating_sub(class.slot_bytes() as u64);
+        // Each class has a page that is being filled.
+        let open = (self.heap.classes_in_use(Kind::Entry) * PAGE_BYTES / 4) as u64;
+        for _ in 0..VICTIMS_MAX {
+            let used = self.heap.slot_bytes_of(Kind::Entry);
+            let free = capacity.saturating_sub(used);
+            let enough = if self.heap.has_slot(class) {
+                free >= open + capacity / FREE_SHARE
+            } else {
+                free >= open + capacity / FREE_SHARE_PLENTY
+            };
+            if enough || used <= least || !self.evict(now, changes) {
+                break;
+            }
+        }
     }
 
     fn may_evict(&self) -> bool {
@@ -218,15 +296,15 @@ impl Shard {
     fn compact(&mut self, now: Millis, changes: &mut impl Changes) {
         self.compact_index();
         let left = self.heap.pages_left();
-        let slots = if left < URGENT_PAGES {
+        let slots = if left < URGENT_PAGES + self.room.spare / 2 {
             SLOTS_URGENT
-        } else if left < LOW_PAGES {
+        } else if left < LOW_PAGES + self.room.spare {
             SLOTS_LOW
         } else {
             SLOTS_IN_PASSING
         };
         if self.room.entries.is_none() {
-            if left >= LOW_PAGES {
+            if left >= LOW_PAGES + self.room.spare {
                 return;
             }
             self.room.entries = self.choose_page();
@@ -238,8 +316,9 @@ impl Shard {
     fn choose_page(&mut self) -> Option<Evacuation> {
         let emptiest = self.heap.emptiest(Kind::Entry);
         let (page, how) = match emptiest {
-            Some((page, eighths)) if eighths < FULL_EIGHTHS => (page, How::Move),
+            Some((page, eighths)) if eighths < self.move_eighths() => (page, How::Move),
             _ if !self.may_evict() => return None,
+            Some((page, eighths)) if eighths < FULL_EIGHTHS => (page, How::Judge),
             _ => {
                 let from = self.room.page_hand;
                 let (next, page) = self.heap.full_page_from(from, Kind::Entry, PAGE_STEPS);
@@ -249,6 +328,10 @@ impl Shard {
         };
         self.heap.evacuate(page);
         Some(Evacuation { page, next_slot: 0, how })
+    }
+
+    fn move_eighths(&self) -> usize {
+        if self.may_evict() { JUDGE_EIGHTHS } else { FULL_EIGHTHS }
     }
 
     /// Empties a page whatever it takes.
@@ -358,9 +441,10 @@ impl Shard {
     }
 
     fn choose_leaf_page(&mut self) -> Option<Evacuation> {
-        let pages = u64::from(self.heap.pages_of(Kind::Leaf)) * crate::class::PAGE_BYTES as u64;
+        let pages = u64::from(self.heap.pages_of(Kind::Leaf)) * PAGE_BYTES as u64;
         let used = self.heap.slot_bytes_of(Kind::Leaf);
-        if pages - used <= used / INDEX_WASTE_SHARE + INDEX_WASTE_BYTES {
+        let open = (self.heap.classes_in_use(Kind::Leaf) * PAGE_BYTES) as u64;
+        if pages - used <= used / INDEX_WASTE_SHARE + open {
             return None;
         }
         let (page, eighths) = self.heap.emptiest(Kind::Leaf)?;
@@ -375,9 +459,9 @@ impl Shard {
     /// slices; meanwhile it has what it needs to go on.
     pub(super) fn lower_limit(&mut self, pages: u32) {
         self.room.limit = pages;
+        self.room.spare = i64::from((pages / SPARE_SHARE).min(SPARE_PAGES_MAX));
         let least = self.heap.pages_in_use() + RESERVE_PAGES as u32 + 1;
         self.heap.set_limit(pages.max(least));
-        self.room.level = None;
     }
 
     /// Makes a shard that is over a lowered budget smaller. Returns whether there is more to
@@ -389,7 +473,7 @@ impl Shard {
         }
         let before = self.heap.pages_in_use();
         let mut evicted = false;
-        for _ in 0..VICTIMS_MIN {
+        for _ in 0..VICTIMS_MAX {
             evicted |= self.evict(now, changes);
         }
         if self.room.entries.is_none() {

@@ -52,29 +52,32 @@ impl Shard {
         Ok(Upload { chain: Chain::new(length), length })
     }
 
-    /// Stores the next bytes of an upload, making room for each chunk of up to 64 KiB. Pieces
-    /// of about that size keep the work of one call within bounds.
+    /// Stores the next bytes of an upload, as many as there is room for, and returns how many.
+    /// Fewer than were given means that room is being made: offer the rest again after other
+    /// work. One call makes room for at most one chunk, in bounded steps; given up to 64 KiB
+    /// at a time, it stays within tens of microseconds.
     ///
     /// # Errors
-    /// [`WriteError::OutOfMemory`]: abandon the upload, or try the same bytes later from where
-    /// [`Upload::bytes_left`] says it is.
+    /// [`WriteError::OutOfMemory`]: nothing may be evicted. The upload should be abandoned.
     pub fn upload(
         &mut self,
         upload: &mut Upload,
-        mut bytes: &[u8],
+        bytes: &[u8],
         now: Millis,
         changes: &mut impl Changes,
-    ) -> Result<(), WriteError> {
+    ) -> Result<usize, WriteError> {
         assert!(bytes.len() <= upload.bytes_left(), "more bytes than were announced");
-        while !bytes.is_empty() {
-            if let Some(class) = upload.chain.wants() {
-                self.make_room(class, now, changes)?;
+        let mut written = 0;
+        while written < bytes.len() {
+            if upload.chain.wants().is_some() {
+                if !self.make_room_in_slices(now, changes)? {
+                    break;
+                }
                 upload.chain.add_chunk(&mut self.heap);
             }
-            let written = upload.chain.write(&mut self.heap, bytes);
-            bytes = &bytes[written..];
+            written += upload.chain.write(&mut self.heap, &bytes[written..]);
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Makes a received value an entry, like [`Shard::set`]. `write.value` is not looked at.

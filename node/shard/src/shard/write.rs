@@ -35,6 +35,9 @@ impl Shard {
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
+        // These arrive while room is made.
+        self.prefetch(key);
+        self.evictor.prefetch(&self.heap, key.hash);
         let shape = self.shape(key, &write, write.value.len())?;
         self.make_room(Class::of_entry(shape.bytes()), now, changes)?;
         let source = self.store_value(&shape, [write.value, &[]], now, changes)?;

@@ -1,0 +1,251 @@
+//! Time of one operation: hits one by one and in batches, misses, overwrites, inserts that
+//! evict, and the same over one `mimalloc` allocation an entry in a `hashbrown` table.
+//!
+//! `cargo bench -p corelane-shard --bench speed`; `CORELANE_BENCH_ITEMS` sets the number of
+//! items, 2 million by default. Times are the thread's own on its CPU, so that what else runs
+//! on the machine shows less.
+
+use std::hint::black_box;
+
+use corelane_shard::{Key, Millis, Shard, ShardConfig, Write};
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BatchSize, Throughput, criterion_group, criterion_main};
+use hashbrown::HashTable;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const KEY_BYTES: usize = 16;
+const VALUE: [u8; 64] = [7; 64];
+const NOW: Millis = Millis(1);
+
+type Criterion = criterion::Criterion<CpuTime>;
+
+/// Nanoseconds that this thread has run.
+struct CpuTime(WallTime);
+
+impl Measurement for CpuTime {
+    type Intermediate = u64;
+    type Value = u64;
+
+    fn start(&self) -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call fills the struct that it is given.
+        let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+        assert_eq!(result, 0);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
+    fn end(&self, start: u64) -> u64 {
+        self.start() - start
+    }
+
+    fn add(&self, one: &u64, other: &u64) -> u64 {
+        one + other
+    }
+
+    fn zero(&self) -> u64 {
+        0
+    }
+
+    fn to_f64(&self, value: &u64) -> f64 {
+        *value as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        self.0.formatter()
+    }
+}
+
+fn items() -> u64 {
+    let text = std::env::var("CORELANE_BENCH_ITEMS");
+    text.map_or(2_000_000, |text| text.parse().expect("a number of items"))
+}
+
+fn slot_of(key: &[u8]) -> u16 {
+    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
+    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
+}
+
+fn name(number: u64) -> [u8; KEY_BYTES] {
+    let mut key = [b'k'; KEY_BYTES];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+fn key<'a>(shard: &Shard, name: &'a [u8]) -> Key<'a> {
+    shard.key(slot_of(name), 0, name)
+}
+
+fn filled(items: u64, budget: u64) -> Shard {
+    let mut shard = Shard::new(ShardConfig::new(budget, slot_of)).expect("a shard");
+    for number in 0..items {
+        let name = name(number);
+        let key = key(&shard, &name);
+        shard.set(&key, Write::value(&VALUE), NOW, &mut ()).expect("room");
+    }
+    shard
+}
+
+fn reads(criterion: &mut Criterion) {
+    let items = items();
+    let mut shard = filled(items, items * 200);
+    let mut random = StdRng::seed_from_u64(1);
+    let mut group = criterion.benchmark_group(format!("read/{items}"));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("hit", |bencher| {
+        bencher.iter(|| {
+            let name = name(random.random_range(0..items));
+            let key = key(&shard, &name);
+            let entry = shard.get(&key, NOW).expect("a hit");
+            black_box(entry.value.as_slice().map(|value| value[0]));
+        });
+    });
+    group.bench_function("miss", |bencher| {
+        bencher.iter(|| {
+            let name = name(items + random.random_range(0..items));
+            let key = key(&shard, &name);
+            assert!(shard.get(&key, NOW).is_none());
+        });
+    });
+    for batch in [16, 32] {
+        group.throughput(Throughput::Elements(batch));
+        group.bench_function(format!("hit in batches of {batch}"), |bencher| {
+            bencher.iter(|| {
+                let names: [_; 32] = std::array::from_fn(|_| name(random.random_range(0..items)));
+                let keys: [_; 32] = std::array::from_fn(|at| key(&shard, &names[at]));
+                shard.get_batch(&keys[..batch as usize], NOW, |_, entry| {
+                    black_box(entry.expect("a hit").value.as_slice().map(|value| value[0]));
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+fn writes(criterion: &mut Criterion) {
+    let items = items();
+    let mut shard = filled(items, items * 200);
+    let mut random = StdRng::seed_from_u64(2);
+    let mut group = criterion.benchmark_group(format!("write/{items}"));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("overwrite", |bencher| {
+        bencher.iter(|| {
+            let name = name(random.random_range(0..items));
+            let key = key(&shard, &name);
+            shard.set(&key, Write::value(&VALUE), NOW, &mut ()).expect("room");
+        });
+    });
+    group.throughput(Throughput::Elements(items / 2));
+    group.sample_size(10);
+    group.bench_function("insert", |bencher| {
+        bencher.iter_batched_ref(
+            || filled(items / 2, items * 200),
+            |shard| {
+                for number in items / 2..items {
+                    let name = name(number);
+                    let key = key(shard, &name);
+                    shard.set(&key, Write::value(&VALUE), NOW, &mut ()).expect("room");
+                }
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    drop(shard);
+    shard = filled(items, items * 100);
+    let mut next = items;
+    group.throughput(Throughput::Elements(1));
+    group.sample_size(100);
+    // Fill it up first, so that every insert evicts.
+    while shard.stats().evicted < items / 2 {
+        let name = name(next);
+        next += 1;
+        let key = key(&shard, &name);
+        shard.set(&key, Write::value(&VALUE), NOW, &mut ()).expect("room");
+    }
+    group.bench_function("insert and evict", |bencher| {
+        bencher.iter(|| {
+            let name = name(next);
+            next += 1;
+            let key = key(&shard, &name);
+            shard.set(&key, Write::value(&VALUE), NOW, &mut ()).expect("room");
+        });
+    });
+    group.finish();
+}
+
+/// One allocation an entry behind one big table: what the pages and leaves replace.
+struct Plain {
+    table: HashTable<Box<[u8]>>,
+    secrets: rapidhash::v3::RapidSecrets,
+}
+
+impl Plain {
+    fn hash(&self, key: &[u8]) -> u64 {
+        rapidhash::v3::rapidhash_v3_seeded(key, &self.secrets)
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        let entry = [key, value].concat().into_boxed_slice();
+        let hash = self.hash(key);
+        match self.table.find_mut(hash, |entry| &entry[..KEY_BYTES] == key) {
+            Some(place) => *place = entry,
+            None => {
+                let secrets = &self.secrets;
+                self.table.insert_unique(hash, entry, |entry| {
+                    rapidhash::v3::rapidhash_v3_seeded(&entry[..KEY_BYTES], secrets)
+                });
+            }
+        }
+    }
+}
+
+fn plain(criterion: &mut Criterion) {
+    let items = items();
+    let filled = |items| {
+        let mut plain =
+            Plain { table: HashTable::new(), secrets: rapidhash::v3::RapidSecrets::seed(1) };
+        for number in 0..items {
+            plain.set(&name(number), &VALUE);
+        }
+        plain
+    };
+    let mut plain = filled(items);
+    let mut random = StdRng::seed_from_u64(3);
+    let mut group = criterion.benchmark_group(format!("mimalloc and hashbrown/{items}"));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("hit", |bencher| {
+        bencher.iter(|| {
+            let key = name(random.random_range(0..items));
+            let hash = plain.hash(&key);
+            let entry = plain.table.find(hash, |entry| entry[..KEY_BYTES] == key);
+            black_box(entry.expect("a hit")[KEY_BYTES]);
+        });
+    });
+    group.bench_function("overwrite", |bencher| {
+        bencher.iter(|| plain.set(&name(random.random_range(0..items)), &VALUE));
+    });
+    group.throughput(Throughput::Elements(items / 2));
+    group.sample_size(10);
+    group.bench_function("insert", |bencher| {
+        bencher.iter_batched_ref(
+            || filled(items / 2),
+            |plain| {
+                for number in items / 2..items {
+                    plain.set(&name(number), &VALUE);
+                }
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = criterion::Criterion::default().with_measurement(CpuTime(WallTime));
+    targets = reads, writes, plain
+}
+criterion_main!(benches);

@@ -1,0 +1,309 @@
+//! The bounds of single calls, in steps: what one call reports as changed, and what one call
+//! allocates. And that a table with all its keys in one slot is as good as any.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use corelane_shard::{
+    Cause, Change, Changes, Cursor, Expiry, Millis, Shard, ShardConfig, TickOutcome, Write,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+struct Counting;
+
+thread_local! {
+    /// Allocations of this thread and the largest of them, in bytes.
+    static ALLOCATIONS: Cell<(u64, usize)> = const { Cell::new((0, 0)) };
+}
+
+fn note(bytes: usize) {
+    let (count, largest) = ALLOCATIONS.get();
+    ALLOCATIONS.set((count + 1, largest.max(bytes)));
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        note(bytes);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(place, layout, bytes) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs something and returns how many allocations it made and the largest, in bytes.
+fn allocations(work: impl FnOnce()) -> (u64, usize) {
+    ALLOCATIONS.set((0, 0));
+    work();
+    ALLOCATIONS.get()
+}
+
+/// Counts reports by cause since it was last asked.
+#[derive(Default)]
+struct Reports {
+    evicted: usize,
+    expired: usize,
+}
+
+impl Changes for Reports {
+    fn changed(&mut self, change: &Change<'_>) {
+        match change.cause {
+            Cause::Evicted => self.evicted += 1,
+            Cause::Expired => self.expired += 1,
+            _ => {}
+        }
+    }
+}
+
+fn spread(key: &[u8]) -> u16 {
+    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
+    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
+}
+
+fn name(number: u64) -> [u8; 16] {
+    let mut key = [b'k'; 16];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+fn set(shard: &mut Shard, number: u64, write: Write<'_>, changes: &mut impl Changes) {
+    let name = name(number);
+    let key = shard.key(spread(&name), 0, &name);
+    shard.set(&key, write, Millis(1), changes).expect("room");
+}
+
+fn filled(items: u64, budget: u64) -> Shard {
+    let mut shard = Shard::new(ShardConfig::new(budget, spread)).expect("a shard");
+    for number in 0..items {
+        set(&mut shard, number, Write::value(&[7; 64]), &mut ());
+    }
+    shard
+}
+
+#[test]
+fn reading_allocates_nothing_and_writing_hardly_anything() {
+    let mut shard = filled(900_000, 64 << 20);
+    assert!(shard.stats().evicted > 0);
+    let names: Vec<_> = (800_000..900_000).map(name).collect();
+    let (count, _) = allocations(|| {
+        let mut hits = 0;
+        for names in names.chunks(20) {
+            let first = shard.key(spread(&names[0]), 0, &names[0]);
+            hits += u64::from(shard.get(&first, Millis(1)).is_some());
+            let keys: [_; 20] =
+                std::array::from_fn(|at| shard.key(spread(&names[at]), 0, &names[at]));
+            shard.get_batch(&keys, Millis(1), |_, entry| hits += u64::from(entry.is_some()));
+        }
+        assert!(hits > 50_000);
+    });
+    assert_eq!(count, 0);
+    let (count, largest) = allocations(|| {
+        for number in 900_000..1_400_000 {
+            let write =
+                Write { expiry: Expiry::At(Millis(1_000 + number)), ..Write::value(&[8; 80]) };
+            set(&mut shard, number, write, &mut ());
+            let _ = shard.tick(Millis(1), &mut ());
+        }
+    });
+    assert!(count < 50, "{count} allocations for half a million writes");
+    assert!(largest <= 128 << 10);
+}
+
+#[test]
+fn growing_allocates_little_at_a_time() {
+    let mut shard = Shard::new(ShardConfig::new(512 << 20, spread)).expect("a shard");
+    let (count, largest) = allocations(|| {
+        for number in 0..2_000_000 {
+            set(&mut shard, number, Write::value(&[7; 64]), &mut ());
+        }
+    });
+    assert!(count < 10, "{count} allocations");
+    assert!(largest <= 128 << 10);
+}
+
+#[test]
+fn entries_that_expire_together_go_in_slices() {
+    let mut shard = Shard::new(ShardConfig::new(256 << 20, spread)).expect("a shard");
+    for number in 0..500_000 {
+        let write =
+            Write { expiry: Expiry::At(Millis(60_000 + number % 1_000)), ..Write::value(&[7; 20]) };
+        set(&mut shard, number, write, &mut ());
+    }
+    let now = Millis(70_000);
+    assert!(shard.next_expiry().expect("timers") <= Millis(62_000));
+    let (mut expired, mut ticks) = (0, 0);
+    loop {
+        let mut reports = Reports::default();
+        let more = shard.tick(now, &mut reports);
+        // Thirty timers; two keys may share one now and then.
+        assert!(reports.expired <= 40, "{} in one tick", reports.expired);
+        expired += reports.expired;
+        ticks += 1;
+        if more == TickOutcome::Idle {
+            break;
+        }
+    }
+    assert_eq!((expired, shard.len()), (500_000, 0));
+    assert!(ticks <= 500_000 / 25, "slices are full");
+    assert_eq!(shard.next_expiry(), None);
+}
+
+#[test]
+fn writes_evict_a_bounded_number_of_entries() {
+    let mut shard = filled(0, 64 << 20);
+    let mut random = StdRng::seed_from_u64(1);
+    let (mut most, mut over) = (0, 0);
+    // Sizes shift all the time, so that pages are emptied all the time.
+    for number in 0..1_500_000_u64 {
+        let median = [60, 300, 100, 900][(number / 200_000) as usize % 4];
+        let length = random.random_range(median / 2..median * 2);
+        let mut reports = Reports::default();
+        set(&mut shard, number, Write::value(&vec![7; length]), &mut reports);
+        most = most.max(reports.evicted);
+        over += u64::from(reports.evicted > 96);
+    }
+    // Sixteen candidates and 64 slots of a page. More only where many classes took their
+    // pages at once.
+    assert!(over <= 15, "{over} writes evicted up to {most}");
+    shard.invariants();
+}
+
+#[test]
+fn a_large_value_makes_room_in_slices() {
+    let mut shard = filled(1_000_000, 64 << 20);
+    let value: Vec<u8> = (0..4 << 20).map(|at| (at % 249) as u8).collect();
+    let name = name(1 << 40);
+    let key = shard.key(spread(&name), 0, &name);
+    let mut upload = shard.begin_upload(&key, value.len()).expect("a value of this size");
+    let mut calls = 0;
+    while upload.bytes_left() > 0 {
+        let at = value.len() - upload.bytes_left();
+        let piece = &value[at..value.len().min(at + (64 << 10))];
+        let mut reports = Reports::default();
+        shard.upload(&mut upload, piece, Millis(1), &mut reports).expect("room");
+        assert!(reports.evicted <= 2 * 128, "{} evicted", reports.evicted);
+        calls += 1;
+        assert!(calls < 10_000, "room is made");
+    }
+    let mut reports = Reports::default();
+    shard.finish_upload(upload, &key, Write::value(&[]), Millis(1), &mut reports).expect("room");
+    assert!(reports.evicted <= 96);
+    let read = shard.peek(&key, Millis(1)).expect("there");
+    assert_eq!(read.value.to_vec(), value);
+    shard.invariants();
+}
+
+#[test]
+fn a_flush_is_over_at_once_and_its_memory_comes_back() {
+    let mut shard = filled(2_000_000, 512 << 20);
+    let used = shard.stats().used_bytes;
+    shard.flush(Millis(1), &mut ());
+    assert!(shard.is_empty());
+    let mut ticks = 0;
+    while shard.tick(Millis(1), &mut ()) == TickOutcome::More {
+        ticks += 1;
+    }
+    assert!(ticks >= used / (64 << 10) / 64, "64 pages a slice");
+    assert!(shard.stats().used_bytes < 1 << 20);
+    shard.invariants();
+}
+
+#[test]
+fn a_lowered_budget_is_reached_in_slices() {
+    let mut config = ShardConfig::new(128 << 20, spread);
+    config.budget_bytes_max = 256 << 20;
+    let mut shard = Shard::new(config).expect("a shard");
+    for number in 0..1_500_000 {
+        set(&mut shard, number, Write::value(&[7; 64]), &mut ());
+    }
+    shard.set_budget(32 << 20);
+    let mut ticks = 0;
+    loop {
+        let mut reports = Reports::default();
+        let more = shard.tick(Millis(1), &mut reports);
+        assert!(reports.evicted <= 16 + 64);
+        ticks += 1;
+        assert!(ticks < 1_000_000);
+        if more == TickOutcome::Idle {
+            break;
+        }
+    }
+    let stats = shard.stats();
+    assert!(stats.used_bytes <= 32 << 20, "{} bytes", stats.used_bytes);
+    shard.set_budget(256 << 20);
+    for number in 2_000_000..3_000_000 {
+        set(&mut shard, number, Write::value(&[7; 64]), &mut ());
+    }
+    assert!(shard.len() > 1_000_000);
+    shard.invariants();
+}
+
+/// One slot with over a million keys: leaves as deep as twelve bits and more, whose words keep
+/// later bits of the hash.
+#[test]
+fn one_slot_may_have_all_keys() {
+    let one = |_: &[u8]| 77;
+    let mut shard = Shard::new(ShardConfig::new(512 << 20, one)).expect("a shard");
+    let items = 1_000_000;
+    let put = |shard: &mut Shard, number: u64| {
+        let name = name(number);
+        let key = shard.key(77, 0, &name);
+        let expiry = match number % 3 {
+            0 => Expiry::At(Millis(1_000_000)),
+            _ => Expiry::Never,
+        };
+        let write = Write { expiry, ..Write::value(&name) };
+        shard.set(&key, write, Millis(1), &mut ()).expect("room");
+    };
+    for number in 0..items {
+        put(&mut shard, number);
+        if number % 16 == 0 {
+            let _ = shard.tick(Millis(1), &mut ());
+        }
+    }
+    shard.invariants();
+    assert_eq!((shard.slot_len(77), shard.slot_len(76)), (items, 0));
+    let overhead = shard.stats().index_bytes as f64 / items as f64;
+    assert!(overhead < 12.5, "{overhead} bytes of index an item");
+    let mut seen = 0;
+    let mut cursor = Cursor::at_slot(77);
+    while let Some(next) = shard.scan(cursor, 1_000, Millis(1), |_, _| seen += 1) {
+        cursor = next;
+    }
+    assert_eq!(seen, items);
+    for number in (0..items).step_by(7) {
+        let name = name(number);
+        let key = shard.key(77, 0, &name);
+        let entry = shard.get(&key, Millis(1)).expect("there");
+        assert_eq!(entry.value.as_slice(), Some(&name[..]));
+    }
+    while shard.tick(Millis(1_100_000), &mut ()) == TickOutcome::More {}
+    assert_eq!(shard.len(), items - items.div_ceil(3));
+    shard.invariants();
+    for number in 0..items {
+        let name = name(number);
+        let key = shard.key(77, 0, &name);
+        assert_eq!(shard.remove(&key, Millis(1_100_000), &mut ()), number % 3 != 0);
+        if number % 250_000 == 0 {
+            shard.invariants();
+        }
+    }
+    assert!(shard.is_empty());
+    shard.invariants();
+    let stats = shard.stats();
+    assert!(stats.used_bytes < 1 << 20, "{} bytes are left", stats.used_bytes);
+}
