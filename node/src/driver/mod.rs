@@ -1,5 +1,5 @@
-//! What a data core needs of the kernel, in one trait with two implementations: [`uring`]
-//! (completions) and [`epoll`] (readiness, for laptops and containers). The event loop
+//! What a data core needs of the kernel, in one trait with two implementations: [`UringDriver`]
+//! (completions) and [`EpollDriver`] (readiness, for laptops and containers). The event loop
 //! above it is the same for both, and so is every rule about order and ownership:
 //!
 //! - A connection is known by the [`ConnectionId`] that the engine gave it. Its index names
