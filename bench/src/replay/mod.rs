@@ -205,7 +205,7 @@ fn head_text(row: &Row) -> String {
             Limit::Bytes => "bytes",
         }
     );
-    write!(text, "{:<28}{:>9}{:>7}{:>12}", "workload", "objects", "size", "capacity").unwrap();
+    write!(text, "{:<28}{:>9}{:>12}{:>12}", "workload", "objects", "size", "capacity").unwrap();
     for column in &row.columns {
         write!(text, "  {:>1$}", column.cache, width(&column.cache)).unwrap();
     }
@@ -214,7 +214,7 @@ fn head_text(row: &Row) -> String {
 
 fn row_text(row: &Row) -> String {
     let Row { workload, objects, size, capacity, .. } = row;
-    let mut text = format!("{workload:<28}{objects:>9}{:>7}{capacity:>12}", size.to_string());
+    let mut text = format!("{workload:<28}{objects:>9}{:>12}{capacity:>12}", size.to_string());
     for column in &row.columns {
         write!(text, "  {:>1$.2}", column.miss_percent, width(&column.cache)).unwrap();
     }
