@@ -14,7 +14,7 @@
 use crate::config::Config;
 
 /// The program itself, the control thread and what the allocator keeps back.
-const PROCESS_BYTES: u64 = 8 << 20;
+const PROCESS_BYTES: u64 = 16 << 20;
 /// Receive buffers a core.
 pub(crate) const RECEIVE_BUFFERS: u16 = 256;
 /// Bytes of one receive buffer. Larger ones gained nothing that could be measured.
