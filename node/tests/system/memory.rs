@@ -31,7 +31,7 @@ fn four_times_the_memory_evicts_and_stays_within(io: Io) {
     let mut most = 0;
     block_on(async {
         let client = node.client().await;
-        for value_bytes in [20_000, 60_000, 5_000] {
+        for value_bytes in [20_000, 400_000, 5_000] {
             assert_eq!(fill(&client, value_bytes, 4 * MEMORY).await, 0, "nothing is refused");
             most = most.max(node.resident_bytes());
             // What was written last is there.
