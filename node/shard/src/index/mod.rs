@@ -12,7 +12,7 @@
 //! of them only. So a slot is a contiguous run, a place in the walk over the shard is (slot,
 //! hash), and neither moving nor counting a slot looks at another.
 //!
-//! Why not `hashbrown`, one table or many: docs/decisions has the page with the measurements.
+//! Why not `hashbrown`, one table or many: docs/decisions/0004-index.md.
 
 pub(crate) mod group;
 pub(crate) mod leaf;

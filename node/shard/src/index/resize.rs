@@ -108,7 +108,7 @@ impl Index {
         if leaf.parent.is_some()
             && (taken == 0 || (taken < MERGE_WORDS && taken.is_multiple_of(16)))
         {
-            self.merge(heap, leaf.slot, leaf.prefix, rehash);
+            while self.merge(heap, leaf.slot, leaf.prefix, rehash) {}
         }
     }
 
@@ -211,19 +211,20 @@ impl Index {
     }
 
     /// Makes one leaf of two small neighbours, and of a node with one leaf that leaf.
-    fn merge(&mut self, heap: &mut Heap, slot: u16, prefix: u64, rehash: &impl Rehash) {
+    /// Returns whether it did.
+    fn merge(&mut self, heap: &mut Heap, slot: u16, prefix: u64, rehash: &impl Rehash) -> bool {
         let leaf = self.leaf(heap, slot, prefix);
         let depth = leaf.reference.depth();
         let Some((node, node_place)) = leaf.parent else {
-            return;
+            return false;
         };
         if depth == node.depth() {
-            return;
+            return false;
         }
         let other = self.leaf(heap, slot, leaf.prefix ^ 1 << (64 - depth));
         let taken = leaf.reference.taken() + other.reference.taken();
         if other.reference.depth() != depth || other.parent != leaf.parent || taken > MERGE_WORDS {
-            return;
+            return false;
         }
         let window = Window::at(depth - 1);
         let mut words = [0; MERGE_WORDS];
@@ -243,7 +244,7 @@ impl Index {
         if depth - 1 == node.depth() {
             heap.give(node.handle());
             self.write(heap, slot, node_place, merged);
-            return;
+            return true;
         }
         let (Place::Entry(one), Place::Entry(two)) = (leaf.place, other.place) else {
             unreachable!("leaves with a parent are entries of it");
@@ -252,6 +253,7 @@ impl Index {
         for units in one.min(two)..one.min(two) + span {
             *heap.word_mut(units) = merged.0;
         }
+        true
     }
 }
 

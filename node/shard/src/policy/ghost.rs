@@ -4,7 +4,8 @@
 //!
 //! It grows and shrinks by pages of the arena, one at a time, and keeps most of what it knows:
 //! a page's number is as many low bits of the hash as there are pages, less one bit where
-//! that page is not there yet (linear hashing, Litwin 1980).
+//! that page is not there yet (linear hashing, Litwin 1980). For fewer entries than fill one
+//! page, only a part of it is used: a ghost that remembers too much lets everything in.
 
 use crate::class::{Class, PAGE_BYTES};
 use crate::heap::{Handle, Heap};
@@ -13,6 +14,11 @@ use crate::reserve::prefetch;
 /// Bytes of a bucket: eight fingerprints.
 const BUCKET_BYTES: usize = 16;
 
+const BUCKET_FINGERPRINTS: usize = BUCKET_BYTES / 2;
+
+/// Buckets of a page.
+const PAGE_BUCKETS: usize = PAGE_BYTES / BUCKET_BYTES;
+
 /// Entries of the shard to one fingerprint, as a page of the ghost counts them.
 const PAGE_ITEMS: u64 = PAGE_BYTES as u64 / 2;
 
@@ -20,12 +26,23 @@ const PAGE_ITEMS: u64 = PAGE_BYTES as u64 / 2;
 #[derive(Debug, Default)]
 pub(super) struct Ghost {
     pages: Vec<Handle>,
+    /// Buckets in use in each page, a power of two; all of them from the second page on.
+    buckets: usize,
 }
 
 impl Ghost {
     /// Adds a page, or takes one away, if the shard's entries want another number of them.
     pub(super) fn resize(&mut self, heap: &mut Heap, items: u64) {
         let wanted = items.div_ceil(PAGE_ITEMS).max(1) as usize;
+        if wanted > 1 || self.pages.len() > 1 {
+            self.buckets = PAGE_BUCKETS;
+        } else {
+            let buckets = (items as usize / BUCKET_FINGERPRINTS).next_power_of_two();
+            // Sizes that go to and fro forget nothing.
+            if buckets > self.buckets || buckets * 4 <= self.buckets {
+                self.buckets = buckets;
+            }
+        }
         if self.pages.len() < wanted {
             let page = heap.take(Class::POLICY);
             heap.bytes_mut(page, PAGE_BYTES).fill(0);
@@ -88,7 +105,7 @@ impl Ghost {
         if number >= self.pages.len() {
             number &= bits / 2 - 1;
         }
-        let bucket = (hash >> 20) as usize % (PAGE_BYTES / BUCKET_BYTES);
+        let bucket = (hash >> 20) as usize & (self.buckets - 1);
         Some((self.pages[number], bucket * BUCKET_BYTES))
     }
 

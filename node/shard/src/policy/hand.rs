@@ -41,8 +41,9 @@ impl Hand {
             self.group = 0;
         }
         let groups = leaf.reference.lines();
-        let first = self.phase * groups / PHASES;
-        let end = (self.phase + 1) * groups / PHASES;
+        let phase = self.phase_of(&leaf);
+        let first = phase * groups / PHASES;
+        let end = (phase + 1) * groups / PHASES;
         let number = first + self.group;
         let mut met = 0;
         if number < end {
@@ -73,10 +74,16 @@ impl Hand {
         Some(met)
     }
 
+    /// Which eighth of a leaf this round looks at: another in each slot, so that of leaves with
+    /// a group or two some are looked at in every round.
+    fn phase_of(&self, leaf: &Leaf) -> usize {
+        (self.phase + leaf.slot as usize) % PHASES
+    }
+
     /// Asks for the first group that the next step looks at.
     fn prefetch_next(&self, ground: &Ground<'_>) {
         if let Some(leaf) = ground.index.leaf_from(ground.heap, self.position) {
-            let first = self.phase * leaf.reference.lines() / PHASES;
+            let first = self.phase_of(&leaf) * leaf.reference.lines() / PHASES;
             let words = ground.index.words(ground.heap, &leaf);
             prefetch(group_at(words, first));
         }

@@ -1,6 +1,6 @@
 //! `lfu`: the least frequently used of a few neighbours goes. Counters are logarithmic (a use
 //! counts with a probability that halves as the counter rises, after Morris 1978), and the
-//! hand lowers one in four that it passes, so old fame fades.
+//! hand lowers one in sixteen that it passes, so old fame fades.
 
 use super::{Evictor, Ground, Random, is_among};
 use crate::config::Among;
@@ -46,7 +46,7 @@ pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Amon
             if least.is_none_or(|(_, seen): (_, Word)| word.counter() < seen.counter()) {
                 least = Some((*leaf, word));
             }
-            let fades = lots >> (2 * number) & 3 == 0;
+            let fades = (lots >> (4 * number)) & 15 == 0;
             (fades && word.counter() > 0).then(|| word.with_counter(word.counter() - 1))
         });
         if met.is_none() || compared >= SAMPLE {

@@ -270,3 +270,68 @@ fn report(changes: &mut impl Changes, key: &Key<'_>, cause: Cause) {
 fn hold(heap: &mut Heap, first: Handle) {
     large::hold(heap, first);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TableHash;
+    use crate::types::{Millis, Write, WriteError};
+
+    fn shard(seed: u64) -> Shard {
+        let config =
+            ShardConfig { hash: TableHash::Rapid { seed }, ..ShardConfig::new(64 << 20, |_| 5) };
+        Shard::new(config).expect("a shard")
+    }
+
+    /// Keys whose hashes under a secret have their first bits in common.
+    fn chosen(secret: &Shard, bits: u32, count: usize) -> Vec<[u8; 8]> {
+        let falls_together = |name: &[u8; 8]| secret.key(5, 0, name).hash >> (64 - bits) == 0;
+        (0_u64..).map(u64::to_le_bytes).filter(falls_together).take(count).collect()
+    }
+
+    fn depth_after(shard: &mut Shard, names: &[[u8; 8]]) -> u32 {
+        for name in names {
+            let key = shard.key(5, 0, name);
+            shard.set(&key, Write::value(b"x"), Millis(1), &mut ()).expect("room");
+        }
+        shard.invariants();
+        let key = shard.key(5, 0, &names[0]);
+        shard.index.leaf(&shard.heap, 5, key.hash).reference.depth()
+    }
+
+    /// Keys chosen against another secret are as good as any: two thousand in one slot are
+    /// four or eight leaves. With the secret itself an enemy makes one leaf deeper, by two
+    /// steps more on the way to it.
+    #[test]
+    fn chosen_keys_need_the_secret() {
+        let names = chosen(&shard(1), 11, 2_000);
+        assert!(depth_after(&mut shard(2), &names) <= 4);
+        let mut known = shard(1);
+        let depth = depth_after(&mut known, &names);
+        assert!((13..=15).contains(&depth), "{depth} bits");
+        // What the way there costs in memory: three nodes, not a table of 2^13.
+        assert!(known.stats().index_bytes < 1 << 20);
+        for name in &names {
+            let key = known.key(5, 0, name);
+            assert!(known.remove(&key, Millis(1), &mut ()));
+        }
+        known.invariants();
+        assert_eq!(known.heap.pages_of(Kind::Leaf) + known.heap.pages_of(Kind::Node), 0);
+    }
+
+    #[test]
+    fn limits_of_values_and_budgets() {
+        let config = ShardConfig::new(BUDGET_BYTES_MIN - 1, |_| 0);
+        assert!(matches!(Shard::new(config), Err(ShardError::BudgetTooSmall { .. })));
+        let config = ShardConfig::new(1 << 50, |_| 0);
+        assert!(matches!(Shard::new(config), Err(ShardError::BudgetTooLarge { .. })));
+        let mut shard = shard(1);
+        let key = shard.key(5, 0, b"key");
+        let value = vec![0; (8 << 20) + 1];
+        let set = shard.set(&key, Write::value(&value), Millis(1), &mut ());
+        assert_eq!(set, Err(WriteError::ValueTooLarge));
+        let set = shard.set(&key, Write::value(&value[1..]), Millis(1), &mut ());
+        assert_eq!(set, Ok(()));
+        assert!(shard.begin_upload(&key, value.len()).is_err());
+    }
+}

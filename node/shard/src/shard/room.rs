@@ -152,8 +152,8 @@ impl Shard {
         if self.heap.pages_left() < TIGHT_PAGES + self.room.spare {
             self.evict_for(class, now, changes);
             self.compact(now, changes);
-            self.evictor.resize(&mut self.heap, &mut self.index);
         }
+        self.evictor.resize(&mut self.heap, &mut self.index);
         if self.has_room(class) {
             return Ok(());
         }
