@@ -49,11 +49,8 @@ pub(crate) struct Progress {
 impl Dispatcher {
     pub(crate) fn new(config: EngineConfig) -> Result<Dispatcher, ShardError> {
         let cores = CoreMap::even(config.cores).expect("a node has between 1 and 16384 cores");
-        let core_ranges = cores
-            .ranges()
-            .flat_map(|(first, core)| [first.to_le_bytes(), core.to_le_bytes()])
-            .flatten()
-            .collect();
+        let mut core_ranges = Vec::new();
+        Welcome::encode_ranges(cores.ranges(), &mut core_ranges);
         Ok(Dispatcher {
             limits: DecodeLimits::agreed(KEY_BYTES_MAX, config.value_bytes_max),
             executor: Executor::new(config)?,
