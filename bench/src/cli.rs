@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use corelane::config::values::parse_size;
-use corelane::config::{Cores, Io};
 use serde::Serialize;
 
 use crate::compare::options::CompareOptions;
-use crate::generator::Address;
 use crate::generator::session::PIPELINE_MAX;
 use crate::memory::MemoryOptions;
+use crate::options::{SubjectOptions, WorkloadOptions};
 use crate::replay::ReplayOptions;
 use crate::stalls::StallOptions;
 use crate::sweep::options::SweepOptions;
-use crate::workload::{Distribution, Steer};
+use crate::workload::Steer;
 
 /// Measures Corelane, and shows what it costs.
 ///
@@ -76,48 +75,13 @@ impl std::fmt::Display for Protocol {
 /// Options of `run`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct RunOptions {
-    /// Server to measure: HOST:PORT or unix:PATH. Without one, a node is started in this
-    /// process, on loopback.
-    #[arg(long, help_heading = "Server")]
-    #[serde(serialize_with = "serialize_display")]
-    pub target: Option<Address>,
-    /// Data cores of the node in this process: how many, or a list of CPUs such as 0,2-3.
-    #[arg(long, value_name = "N|LIST", default_value = "1", conflicts_with = "target")]
-    #[arg(help_heading = "Server")]
-    #[serde(serialize_with = "serialize_text")]
-    pub cores: Cores,
-    /// Memory of the node in this process; its own default without.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "target")]
-    #[arg(help_heading = "Server")]
-    pub memory: Option<u64>,
-    /// Kernel interface of the node in this process: auto, uring or epoll.
-    #[arg(long, default_value = "auto", conflicts_with = "target", help_heading = "Server")]
-    #[serde(serialize_with = "serialize_text")]
-    pub io: Io,
-    /// Process id of the server, to report its CPU time.
-    #[arg(long, value_name = "PID", requires = "target", help_heading = "Server")]
-    pub server_pid: Option<u32>,
-    /// File whose first line is the access token.
-    #[arg(long, value_name = "FILE", requires = "target", help_heading = "Server")]
-    pub token_file: Option<PathBuf>,
-
-    /// Protocol to speak.
-    #[arg(long, value_enum, default_value = "native", help_heading = "Load")]
-    pub protocol: Protocol,
-    /// Connections, of all threads together.
-    #[arg(long, default_value_t = 50, value_parser = count(1..=100_000), help_heading = "Load")]
-    pub connections: usize,
+    /// What is loaded, and by whom.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub subject: SubjectOptions,
     /// Requests under way on each connection.
     #[arg(long, default_value_t = 1, value_parser = count(1..=PIPELINE_MAX), help_heading = "Load")]
     pub pipeline: usize,
-    /// Threads of the generator.
-    #[arg(long, default_value_t = 1, value_parser = count(1..=1024), help_heading = "Load")]
-    pub threads: usize,
-    /// CPUs to pin the generator's threads to, such as 1 or 2,4-7; by default those that the
-    /// node in this process leaves free, and none where there is a target.
-    #[arg(long, value_name = "LIST", help_heading = "Load")]
-    #[serde(serialize_with = "serialize_display")]
-    pub cpu: Option<CpuList>,
     /// Open loop: requests per second of all connections together, sent when they are due
     /// whatever the server does; latency is counted from when they were.
     #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate, help_heading = "Load")]
@@ -127,30 +91,10 @@ pub struct RunOptions {
     #[arg(long, value_enum, default_value = "owner", help_heading = "Load")]
     pub steer: Steer,
 
-    /// Number of keys.
-    #[arg(long, default_value_t = 1_000_000, value_parser = parse_keys, help_heading = "Workload")]
-    pub keys: u64,
-    /// Bytes of each key.
-    #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = count(1..=16_384))]
-    #[arg(help_heading = "Workload")]
-    pub key_size: usize,
-    /// Bytes of each value.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_value_size)]
-    #[arg(help_heading = "Workload")]
-    pub value_size: usize,
-    /// Share of reads among the requests, 0 to 1; the others write.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = parse_share)]
-    #[arg(help_heading = "Workload")]
-    pub get: f64,
-    /// How keys are drawn: uniform, or zipf:EXPONENT.
-    #[arg(long, default_value = "uniform", help_heading = "Workload")]
-    pub distribution: Distribution,
-    /// Where the random draws start from; the same seed asks the same.
-    #[arg(long, default_value_t = 1, help_heading = "Workload")]
-    pub seed: u64,
-    /// Do not write all keys before measuring.
-    #[arg(long, help_heading = "Workload")]
-    pub no_fill: bool,
+    /// What is asked for.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub workload: WorkloadOptions,
 
     /// Time measured, such as 10s or 500ms.
     #[arg(long, default_value = "10s", value_parser = parse_duration, help_heading = "Measuring")]
@@ -344,7 +288,10 @@ mod tests {
         let unnamed = run_options(&["--pipeline", "16", "--get", "0.5"]).unwrap();
         let named = run_options(&["run", "--pipeline", "16", "--get", "0.5"]).unwrap();
         assert_eq!(format!("{unnamed:?}"), format!("{named:?}"));
-        assert_eq!((unnamed.pipeline, unnamed.connections, unnamed.get), (16, 50, 0.5));
+        assert_eq!(
+            (unnamed.pipeline, unnamed.subject.connections, unnamed.workload.get),
+            (16, 50, 0.5)
+        );
         assert_eq!(unnamed.duration, Duration::from_secs(10));
     }
 
@@ -369,10 +316,10 @@ mod tests {
             "any",
         ])
         .unwrap();
-        assert_eq!((options.keys, options.value_size), (2_000_000, 1_024));
+        assert_eq!((options.workload.keys, options.workload.value_size), (2_000_000, 1_024));
         assert_eq!(options.duration, Duration::from_millis(500));
         assert_eq!(options.warmup, Duration::from_millis(1_500));
-        assert_eq!(options.cpu, Some(CpuList(vec![1, 3, 4, 5])));
+        assert_eq!(options.subject.cpu, Some(CpuList(vec![1, 3, 4, 5])));
         assert_eq!((options.rate, options.steer), (Some(50_000.0), Steer::Any));
     }
 

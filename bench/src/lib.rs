@@ -20,6 +20,7 @@ pub mod floors;
 pub mod generator;
 pub mod measure;
 pub mod memory;
+pub mod options;
 pub mod progress;
 pub mod replay;
 pub mod report;

@@ -16,6 +16,7 @@ use crate::embed::{EmbedOptions, Embedded};
 use crate::generator::pacer::Rate;
 use crate::generator::{Address, Drive, DriveError, Outcome, Plan, Task};
 use crate::measure::cpu::ServerThreads;
+use crate::options::SubjectOptions;
 use crate::progress::{Extent, Progress};
 use crate::report::Report;
 use crate::workload::{Steer, Workload};
@@ -89,7 +90,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, RunError> {
 /// There is nothing to report.
 pub fn measure(options: &RunOptions) -> Result<Report<RunOptions>, RunError> {
     let subject = Subject::open(options)?;
-    let outcome = match options.protocol {
+    let outcome = match options.subject.protocol {
         Protocol::Native => drive(options, &subject, || Native)?,
         Protocol::Resp => drive(options, &subject, || Resp)?,
         Protocol::Memcached => drive(options, &subject, || Memcached)?,
@@ -110,13 +111,13 @@ pub(crate) struct Subject {
 impl Subject {
     /// Finds the server or starts the node, and plans the load.
     pub(crate) fn open(options: &RunOptions) -> Result<Subject, RunError> {
-        if options.threads > options.connections {
-            let RunOptions { connections, threads, .. } = *options;
+        if options.subject.threads > options.subject.connections {
+            let SubjectOptions { connections, threads, .. } = options.subject;
             return Err(RunError::Connections { connections, threads });
         }
-        let (embedded, address, threads, cpus) = match &options.target {
+        let (embedded, address, threads, cpus) = match &options.subject.target {
             Some(address) => {
-                let process = options.server_pid.map(ServerThreads::Process);
+                let process = options.subject.server_pid.map(ServerThreads::Process);
                 (None, address.clone(), process.unwrap_or(ServerThreads::Unknown), Vec::new())
             }
             None => {
@@ -155,38 +156,38 @@ impl Subject {
 
 fn embed_options(options: &RunOptions) -> EmbedOptions {
     EmbedOptions {
-        cores: options.cores.clone(),
-        memory: options.memory,
-        io: options.io,
-        connections: options.connections,
-        value_bytes: options.value_size,
+        cores: options.subject.cores.clone(),
+        memory: options.subject.memory,
+        io: options.subject.io,
+        connections: options.subject.connections,
+        value_bytes: options.workload.value_size,
     }
 }
 
 fn plan(options: &RunOptions, address: Address, free_cpus: Vec<usize>) -> Result<Plan, RunError> {
     Ok(Plan {
         address,
-        token: match &options.token_file {
+        token: match &options.subject.token_file {
             Some(path) => {
                 read_token(path).map_err(|error| RunError::Token { path: path.clone(), error })?
             }
             None => Vec::new(),
         },
-        connections: options.connections,
-        threads: options.threads,
-        cpus: options.cpu.as_ref().map_or(free_cpus, |list| list.0.clone()),
-        steer: match (options.protocol, options.steer) {
+        connections: options.subject.connections,
+        threads: options.subject.threads,
+        cpus: options.subject.cpu.as_ref().map_or(free_cpus, |list| list.0.clone()),
+        steer: match (options.subject.protocol, options.steer) {
             // These have no way to say which core owns a key.
             (Protocol::Resp | Protocol::Memcached, Steer::Owner) => Steer::Any,
             (_, steer) => steer,
         },
         workload: Workload {
-            keys: options.keys,
-            key_bytes: options.key_size,
-            value_bytes: options.value_size,
-            get_share: options.get,
-            distribution: options.distribution,
-            seed: options.seed,
+            keys: options.workload.keys,
+            key_bytes: options.workload.key_size,
+            value_bytes: options.workload.value_size,
+            get_share: options.workload.get,
+            distribution: options.workload.distribution,
+            seed: options.workload.seed,
         },
         stall_limit: options.stall_limit,
     })
@@ -205,8 +206,8 @@ fn drive<C: Codec, F: Fn() -> C>(
     make_codec: F,
 ) -> Result<Outcome, RunError> {
     let drive = Drive::new(&subject.plan, &subject.threads, make_codec)?;
-    if !options.no_fill {
-        fill(&drive, options.keys)?;
+    if !options.workload.no_fill {
+        fill(&drive, options.workload.keys)?;
     }
     let RunOptions { pipeline, warmup, duration, .. } = *options;
     let rate = options.rate.and_then(Rate::new);

@@ -103,17 +103,11 @@ fn welcome_of<'a>(
 }
 
 fn facts_of(welcome: &Welcome<'_>) -> Facts {
-    let ranges = welcome.core_ranges.chunks_exact(4).map(|range| {
-        let [first_low, first_high, core_low, core_high] = *range else {
-            unreachable!("the chunks have four bytes")
-        };
-        (u16::from_le_bytes([first_low, first_high]), u16::from_le_bytes([core_low, core_high]))
-    });
     Facts {
         node_name: String::from_utf8_lossy(welcome.node_name).into(),
         cores: welcome.cores,
         key_bytes_max: usize::from(welcome.key_bytes_max),
         value_bytes_max: welcome.value_bytes_max as usize,
-        ranges: ranges.collect(),
+        ranges: welcome.ranges().collect(),
     }
 }

@@ -101,15 +101,8 @@ impl Codec for Memcached {
 mod tests {
     use super::*;
 
-    /// The reply is read once it is whole, whatever follows it, and never before.
     fn check(bytes: &str, expected: Answer<'_>) {
-        let bytes = bytes.as_bytes();
-        for end in 0..bytes.len() {
-            assert_eq!(Memcached.reply(&bytes[..end]), Ok(None), "{end} bytes");
-        }
-        let reply = Reply { id: None, answer: expected, length: bytes.len() };
-        assert_eq!(Memcached.reply(bytes), Ok(Some(reply.clone())));
-        assert_eq!(Memcached.reply(&[bytes, bytes].concat()), Ok(Some(reply)));
+        text::check_reply(&mut Memcached, bytes, expected);
     }
 
     #[test]

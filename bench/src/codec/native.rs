@@ -106,13 +106,9 @@ impl Codec for Native {
 }
 
 fn greeting(welcome: &Welcome<'_>) -> Result<Greeting, CodecError> {
-    let (ranges, _) = welcome.core_ranges.as_chunks::<4>();
-    let ranges = ranges
-        .iter()
-        .map(|[s0, s1, c0, c1]| (u16::from_le_bytes([*s0, *s1]), u16::from_le_bytes([*c0, *c1])));
     Ok(Greeting {
         core: welcome.core,
-        map: Some(CoreMap::from_ranges(welcome.cores, ranges).map_err(error)?),
+        map: Some(CoreMap::from_ranges(welcome.cores, welcome.ranges()).map_err(error)?),
         value_bytes_max: Some(welcome.value_bytes_max as usize),
     })
 }

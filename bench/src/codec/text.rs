@@ -59,6 +59,18 @@ pub(super) fn push_number(mut number: usize, output: &mut Vec<u8>) {
     output.extend_from_slice(&digits[start..]);
 }
 
+/// A reply is read once it is whole, whatever follows it, and never before.
+#[cfg(test)]
+pub(super) fn check_reply(codec: &mut impl super::Codec, bytes: &str, expected: super::Answer<'_>) {
+    let bytes = bytes.as_bytes();
+    for end in 0..bytes.len() {
+        assert_eq!(codec.reply(&bytes[..end]), Ok(None), "{end} bytes");
+    }
+    let reply = super::Reply { id: None, answer: expected, length: bytes.len() };
+    assert_eq!(codec.reply(bytes), Ok(Some(reply.clone())));
+    assert_eq!(codec.reply(&[bytes, bytes].concat()), Ok(Some(reply)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

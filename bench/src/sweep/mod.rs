@@ -133,7 +133,7 @@ pub fn run(options: &SweepOptions) -> Result<ExitCode, SweepError> {
 /// See [`SweepError`].
 pub fn sweep(options: &SweepOptions) -> Result<Sweep, SweepError> {
     let subject = Subject::open(&options.as_run())?;
-    let result = match options.protocol {
+    let result = match options.subject.protocol {
         Protocol::Native => climb(options, &subject, || Native),
         Protocol::Resp => climb(options, &subject, || Resp),
         Protocol::Memcached => climb(options, &subject, || Memcached),
@@ -156,8 +156,8 @@ fn climb<C: Codec>(
 ) -> Result<Climbed, SweepError> {
     let drive =
         Drive::new(subject.plan(), subject.threads(), make_codec).map_err(RunError::from)?;
-    if !options.no_fill {
-        fill(&drive, options.keys)?;
+    if !options.workload.no_fill {
+        fill(&drive, options.workload.keys)?;
     }
     let measure = |rate: Rate| point(options, rate, |task, progress| drive.run(task, progress));
     let mut points = Vec::new();

@@ -4,91 +4,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use corelane::config::values::parse_size;
-use corelane::config::{Cores, Io};
 use serde::{Serialize, Serializer};
 
-use crate::cli::{
-    CpuList, Protocol, RunOptions, count, parse_duration, parse_keys, parse_rate, parse_share,
-    parse_value_size, serialize_display, serialize_seconds, serialize_text,
-};
-use crate::generator::Address;
+use crate::cli::{RunOptions, count, parse_duration, parse_rate, serialize_seconds};
 use crate::generator::pacer::Rate;
 use crate::generator::session::PIPELINE_MAX;
-use crate::workload::{Distribution, Steer};
+use crate::options::{SubjectOptions, WorkloadOptions};
+use crate::workload::Steer;
 
 /// Options of `sweep`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct SweepOptions {
-    /// Server to measure: HOST:PORT or unix:PATH. Without one, a node is started in this
-    /// process, on loopback.
-    #[arg(long, help_heading = "Server")]
-    #[serde(serialize_with = "serialize_display")]
-    pub target: Option<Address>,
-    /// Data cores of the node in this process: how many, or a list of CPUs such as 0,2-3.
-    #[arg(long, value_name = "N|LIST", default_value = "1", conflicts_with = "target")]
-    #[arg(help_heading = "Server")]
-    #[serde(serialize_with = "serialize_text")]
-    pub cores: Cores,
-    /// Memory of the node in this process; its own default without.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "target")]
-    #[arg(help_heading = "Server")]
-    pub memory: Option<u64>,
-    /// Kernel interface of the node in this process: auto, uring or epoll.
-    #[arg(long, default_value = "auto", conflicts_with = "target", help_heading = "Server")]
-    #[serde(serialize_with = "serialize_text")]
-    pub io: Io,
-    /// Process id of the server, to report its CPU time.
-    #[arg(long, value_name = "PID", requires = "target", help_heading = "Server")]
-    pub server_pid: Option<u32>,
-    /// File whose first line is the access token.
-    #[arg(long, value_name = "FILE", requires = "target", help_heading = "Server")]
-    pub token_file: Option<PathBuf>,
-
-    /// Protocol to speak.
-    #[arg(long, value_enum, default_value = "native", help_heading = "Load")]
-    pub protocol: Protocol,
-    /// Connections, of all threads together.
-    #[arg(long, default_value_t = 50, value_parser = count(1..=100_000), help_heading = "Load")]
-    pub connections: usize,
+    /// What is loaded, and by whom.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub subject: SubjectOptions,
     /// Most requests under way on each connection; those that are due and find no room wait,
     /// and their time runs.
     #[arg(long, default_value_t = 256, value_parser = count(1..=PIPELINE_MAX))]
     #[arg(help_heading = "Load")]
     pub pipeline: usize,
-    /// Threads of the generator.
-    #[arg(long, default_value_t = 1, value_parser = count(1..=1024), help_heading = "Load")]
-    pub threads: usize,
-    /// CPUs to pin the generator's threads to, such as 1 or 2,4-7; by default those that the
-    /// node in this process leaves free, and none where there is a target.
-    #[arg(long, value_name = "LIST", help_heading = "Load")]
-    #[serde(serialize_with = "serialize_display")]
-    pub cpu: Option<CpuList>,
-
-    /// Number of keys.
-    #[arg(long, default_value_t = 1_000_000, value_parser = parse_keys, help_heading = "Workload")]
-    pub keys: u64,
-    /// Bytes of each key.
-    #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = count(1..=16_384))]
-    #[arg(help_heading = "Workload")]
-    pub key_size: usize,
-    /// Bytes of each value.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_value_size)]
-    #[arg(help_heading = "Workload")]
-    pub value_size: usize,
-    /// Share of reads among the requests, 0 to 1; the others write.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = parse_share)]
-    #[arg(help_heading = "Workload")]
-    pub get: f64,
-    /// How keys are drawn: uniform, or zipf:EXPONENT.
-    #[arg(long, default_value = "uniform", help_heading = "Workload")]
-    pub distribution: Distribution,
-    /// Where the random draws start from; the same seed asks the same.
-    #[arg(long, default_value_t = 1, help_heading = "Workload")]
-    pub seed: u64,
-    /// Do not write all keys before measuring.
-    #[arg(long, help_heading = "Workload")]
-    pub no_fill: bool,
+    /// What is asked for.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub workload: WorkloadOptions,
 
     /// What the 99th percentile of latency may be.
     #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = parse_duration)]
@@ -138,32 +77,16 @@ impl SweepOptions {
     pub(super) fn as_run(&self) -> RunOptions {
         /// No reply for so long is no latency any more.
         const STALL_LIMIT: Duration = Duration::from_secs(5);
-        let own = self.clone();
         RunOptions {
-            target: own.target,
-            cores: own.cores,
-            memory: own.memory,
-            io: own.io,
-            server_pid: own.server_pid,
-            token_file: own.token_file,
-            protocol: own.protocol,
-            connections: own.connections,
-            pipeline: own.pipeline,
-            threads: own.threads,
-            cpu: own.cpu,
-            rate: Some(own.rate_min.per_second()),
+            subject: self.subject.clone(),
+            pipeline: self.pipeline,
+            rate: Some(self.rate_min.per_second()),
             steer: Steer::Owner,
-            keys: own.keys,
-            key_size: own.key_size,
-            value_size: own.value_size,
-            get: own.get,
-            distribution: own.distribution,
-            seed: own.seed,
-            no_fill: own.no_fill,
-            duration: own.slice,
-            warmup: own.warmup,
+            workload: self.workload.clone(),
+            duration: self.slice,
+            warmup: self.warmup,
             stall_limit: STALL_LIMIT,
-            json: own.json,
+            json: self.json.clone(),
         }
     }
 }
