@@ -1,0 +1,26 @@
+//! RESP and memcached, without I/O: bytes to requests of the one model, and replies to bytes.
+//!
+//! A dialect only translates. It knows neither the shard nor which core owns a key; whoever
+//! drives it executes the requests, wherever they belong, and hands the replies back in the
+//! order of the requests.
+//!
+//! ```text
+//! first bytes ─ detect ─► Detected
+//! bytes ─ Session::step ─► Step { Part { head, request, shape } } ─► execute, here or elsewhere
+//! bytes ◄─ render ◄─────── (Shape, Reply) ◄──────────────────────────────┘
+//! ```
+//!
+//! [`Shape`] is all that has to be remembered of a request until its reply is there. Replies
+//! of one step that become one answer together are gathered as its [`Gather`] says.
+
+#![forbid(unsafe_code)]
+
+mod detect;
+mod facts;
+pub mod limits;
+pub mod resp;
+mod step;
+
+pub use detect::{Detected, Dialects, detect};
+pub use facts::Facts;
+pub use step::{Gather, Moment, Part, Parts, Shape, Step, Taken};

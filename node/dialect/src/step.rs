@@ -1,0 +1,138 @@
+//! What a dialect makes of a client's bytes, for whoever executes requests.
+
+use corelane_protocol::{MonotonicUs, Reply, Request, RequestHead};
+
+use crate::resp;
+
+/// One moment on both clocks: expiries that clients give as wall time are translated with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The node's monotonic clock.
+    pub now: MonotonicUs,
+    /// Milliseconds since 1970, UTC.
+    pub unix_ms: u64,
+}
+
+/// What the front of a connection's input was.
+#[derive(Debug)]
+pub enum Taken<'a> {
+    /// A whole command.
+    Whole {
+        /// Its length in the input.
+        consumed: usize,
+        /// What it asks for.
+        step: Step<'a>,
+    },
+    /// A part of one.
+    Incomplete {
+        /// It is worth asking again when the input has this many bytes, at the earliest.
+        needed: usize,
+    },
+}
+
+/// What one command asks for.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Nothing more: what there is to say was appended to the output.
+    Answered,
+    /// One request.
+    One(Part<'a>),
+    /// Several requests, each for its key's core, that are answered together. They are not
+    /// atomic. What was appended to the output already comes before their answer.
+    Several {
+        /// The requests.
+        parts: Parts<'a>,
+        /// How their replies become one.
+        gather: Gather,
+    },
+    /// One request to every core of the node.
+    Everywhere {
+        /// What accompanies it.
+        head: RequestHead,
+        /// The request.
+        request: Request<'a>,
+        /// How the replies become one.
+        gather: Gather,
+    },
+    /// The connection is closed once everything before is answered.
+    Close,
+}
+
+/// A request, and how its reply is rendered.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// What accompanies the request.
+    pub head: RequestHead,
+    /// The request.
+    pub request: Request<'a>,
+    /// How the reply is rendered.
+    pub shape: Shape,
+}
+
+/// Requests of one command, in order, borrowed from its bytes.
+#[derive(Clone, Debug)]
+pub enum Parts<'a> {
+    /// Of a RESP command.
+    Resp(resp::Parts<'a>),
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        match self {
+            Parts::Resp(parts) => parts.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Parts::Resp(parts) => parts.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Parts<'_> {}
+
+/// How a reply is rendered: all that is remembered of a request until its reply is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// In RESP.
+    Resp(resp::Shape),
+}
+
+impl Shape {
+    /// Appends the rendering of a reply.
+    pub fn render(self, reply: &Reply<'_>, moment: Moment, out: &mut Vec<u8>) {
+        match self {
+            Shape::Resp(shape) => shape.render(reply, moment, out),
+        }
+    }
+
+    /// Appends what comes before the bytes of a value of this length. With the bytes and
+    /// [`Shape::value_trailer`] it is what [`Shape::render`] makes of a [`Reply::Value`].
+    pub fn value_header(self, value_bytes: usize, out: &mut Vec<u8>) {
+        match self {
+            Shape::Resp(shape) => shape.value_header(value_bytes, out),
+        }
+    }
+
+    /// Appends what comes after the bytes of a value.
+    pub fn value_trailer(self, out: &mut Vec<u8>) {
+        match self {
+            Shape::Resp(shape) => shape.value_trailer(out),
+        }
+    }
+}
+
+/// How the replies to the parts of one step become one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gather {
+    /// Each is rendered by its part's shape, in the order of the parts.
+    InOrder {
+        /// What comes after the last.
+        end: &'static [u8],
+    },
+    /// They are added up, joined or chosen from, as RESP has it.
+    Resp(resp::Gather),
+}
