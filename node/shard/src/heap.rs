@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::class::{CLASSES, Class, KINDS, Kind, PAGE_BYTES};
 use crate::config::HugePages;
-use crate::reserve::{Prefaulter, Reservation, Table, Zeroed, prefetch};
+use crate::reserve::{Pin, Prefaulter, Reservation, Table, Zeroed};
 
 /// Pages of address space beyond the largest budget.
 const SPARE_PAGES: u32 = 1024;
@@ -194,14 +194,14 @@ impl Heap {
     #[inline]
     pub(crate) fn bytes(&self, handle: Handle, length: usize) -> &[u8] {
         let offset = handle.offset();
-        &self.arena.bytes()[offset..offset + length]
+        self.arena.bytes(offset..offset + length)
     }
 
     /// `length` bytes from a slot's start.
     #[inline]
     pub(crate) fn bytes_mut(&mut self, handle: Handle, length: usize) -> &mut [u8] {
         let offset = handle.offset();
-        &mut self.arena.bytes_mut()[offset..offset + length]
+        self.arena.bytes_mut(offset..offset + length)
     }
 
     /// From a slot's start to the end of its page.
@@ -209,47 +209,55 @@ impl Heap {
     pub(crate) fn rest_of_page(&self, handle: Handle) -> &[u8] {
         let offset = handle.offset();
         let end = (offset | (PAGE_BYTES - 1)) + 1;
-        &self.arena.bytes()[offset..end]
+        self.arena.bytes(offset..end)
     }
 
     /// `length` words from a slot's start.
     #[inline]
     pub(crate) fn words(&self, handle: Handle, length: usize) -> &[u64] {
         let start = handle.units() as usize;
-        &self.arena.words()[start..start + length]
+        self.arena.words(start..start + length)
     }
 
     /// `length` words from a slot's start.
     #[inline]
     pub(crate) fn words_mut(&mut self, handle: Handle, length: usize) -> &mut [u64] {
         let start = handle.units() as usize;
-        &mut self.arena.words_mut()[start..start + length]
+        self.arena.words_mut(start..start + length)
     }
 
     /// One word at a place in the arena.
     #[inline]
     pub(crate) fn word(&self, units: u64) -> u64 {
-        self.arena.words()[units as usize]
+        self.arena.words(units as usize..units as usize + 1)[0]
     }
 
     /// One word at a place in the arena.
     #[inline]
     pub(crate) fn word_mut(&mut self, units: u64) -> &mut u64 {
-        &mut self.arena.words_mut()[units as usize]
+        &mut self.arena.words_mut(units as usize..units as usize + 1)[0]
+    }
+
+    /// A word after a slot's start as a counter that pins share.
+    pub(crate) fn counter(&self, handle: Handle, word: usize) -> &AtomicU64 {
+        self.arena.counter(handle.units() as usize + word)
+    }
+
+    /// Counts in a word after a slot's start for as long as the pin lasts.
+    pub(crate) fn pin(&self, handle: Handle, word: usize) -> Pin {
+        self.arena.pin(handle.units() as usize + word)
     }
 
     /// Copies `length` bytes between two slots.
     pub(crate) fn copy(&mut self, from: Handle, to: Handle, length: usize) {
         let start = from.offset();
-        self.arena.bytes_mut().copy_within(start..start + length, to.offset());
+        self.arena.copy_within(start..start + length, to.offset());
     }
 
     /// Copies a range of one slot's bytes to an offset in another.
     pub(crate) fn copy_bytes(&mut self, from: Handle, range: Range<usize>, to: Handle, at: usize) {
         let start = from.offset();
-        self.arena
-            .bytes_mut()
-            .copy_within(start + range.start..start + range.end, to.offset() + at);
+        self.arena.copy_within(start + range.start..start + range.end, to.offset() + at);
     }
 
     /// The class of a slot in use.
@@ -290,15 +298,14 @@ impl Heap {
         let units = class.slot_bytes() as u64 / 8;
         if page.free != NO_SLOT {
             let handle = Handle::new(base + u64::from(page.free) * units);
-            page.free = (self.arena.words()[handle.units() as usize] >> 32) as u32 as u16;
+            let link = handle.units() as usize;
+            page.free = (self.arena.words(link..link + 1)[0] >> 32) as u32 as u16;
             page.used += 1;
             if page.free != NO_SLOT {
                 // It was given back long ago; the next take reads its link and writes over it.
                 let next = (base + u64::from(page.free) * units) as usize;
                 for line in [next, next + 8] {
-                    if let Some(word) = self.arena.words().get(line) {
-                        prefetch(word);
-                    }
+                    self.arena.prefetch_word(line);
                 }
             }
             Some(handle)

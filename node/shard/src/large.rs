@@ -3,23 +3,63 @@
 //!
 //! | bytes of a chunk | field |
 //! | --- | --- |
-//! | 0–7 | handle of the next chunk, 0 at the end |
-//! | 8–11 | bytes of the value in this chunk |
-//! | 12–15 | in the first chunk: who holds the chain, the entry and leases |
+//! | 0–7 | bits 0–35: handle of the next chunk, 0 at the end; above: bytes of the value in this chunk |
+//! | 8–15 | in the first chunk: who holds the chain, the entry and leases |
 //! | 16–… | the value's bytes |
 //!
 //! Chunks never move. A chain is given back when its last holder lets go, a few chunks at a
 //! time.
+//!
+//! Invariant LEASED: once a chain is whole, nothing of it changes but the count of its holders,
+//! which is only touched as an atomic, until that is zero. So a [`Lease`] may read the chain on
+//! any thread, without the shard.
 
 use std::collections::VecDeque;
 
+use std::sync::atomic::Ordering;
+
 use crate::class::Class;
 use crate::heap::{Handle, Heap};
+use crate::reserve::Pin;
 
 const HEADER_BYTES: usize = 16;
 
+/// Which word of the first chunk counts the holders.
+const HOLDERS: usize = 1;
+
+/// What the first word of a chunk says.
+#[derive(Clone, Copy)]
+struct Link {
+    next: Option<Handle>,
+    /// Bytes of the value in this chunk.
+    length: usize,
+}
+
+impl Link {
+    fn from_word(word: u64) -> Self {
+        let next = word & ((1 << Handle::BITS) - 1);
+        let next = (next != 0).then(|| Handle::new(next));
+        Self { next, length: (word >> Handle::BITS) as usize }
+    }
+
+    fn to_word(self) -> u64 {
+        self.next.map_or(0, Handle::units) | (self.length as u64) << Handle::BITS
+    }
+
+    fn read(heap: &Heap, chunk: Handle) -> Self {
+        Self::from_word(heap.words(chunk, 1)[0])
+    }
+
+    fn write(self, heap: &mut Heap, chunk: Handle) {
+        heap.words_mut(chunk, 1)[0] = self.to_word();
+    }
+}
+
 /// Chunks given back in one slice.
 const SLICE_CHUNKS: usize = 16;
+
+/// Chains whose leases are looked at in one slice.
+const SLICE_LEASED: usize = 16;
 
 /// The class for the next chunk of a value with so many bytes to come: the smallest that holds
 /// them, unless that wastes over an eighth and a smaller one can take a part.
@@ -63,11 +103,12 @@ impl Chain {
         let handle = heap.take(class);
         self.room = self.to_come.min(class.slot_bytes() - HEADER_BYTES);
         self.to_come -= self.room;
-        let header = heap.words_mut(handle, 2);
-        header[0] = 0;
-        header[1] = u64::from(self.first.is_none()) << 32;
+        Link { next: None, length: 0 }.write(heap, handle);
+        heap.words_mut(handle, 2)[HOLDERS] = u64::from(self.first.is_none());
         match self.last {
-            Some(last) => heap.words_mut(last, 1)[0] = handle.units(),
+            Some(last) => {
+                Link { next: Some(handle), ..Link::read(heap, last) }.write(heap, last);
+            }
             None => self.first = Some(handle),
         }
         self.last = Some(handle);
@@ -79,10 +120,11 @@ impl Chain {
         let Some(last) = self.last else {
             return 0;
         };
-        let filled = heap.words(last, 2)[1] as u32 as usize;
-        let start = HEADER_BYTES + filled;
+        let mut link = Link::read(heap, last);
+        let start = HEADER_BYTES + link.length;
         heap.bytes_mut(last, start + count)[start..].copy_from_slice(&bytes[..count]);
-        heap.words_mut(last, 2)[1] += count as u64;
+        link.length += count;
+        link.write(heap, last);
         self.room -= count;
         count
     }
@@ -114,6 +156,12 @@ impl<'s> Chunks<'s> {
     pub(crate) fn bytes_left(&self) -> usize {
         self.bytes_left
     }
+
+    /// Leases what is left, from the first chunk on.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        let first = self.next?;
+        Some(Lease { pin: self.heap.pin(first, HOLDERS), next: self.next, bytes: self.bytes_left })
+    }
 }
 
 impl<'s> Iterator for Chunks<'s> {
@@ -121,9 +169,8 @@ impl<'s> Iterator for Chunks<'s> {
 
     fn next(&mut self) -> Option<&'s [u8]> {
         let handle = self.next?;
-        let header = self.heap.words(handle, 2);
-        let length = header[1] as u32 as usize;
-        self.next = (header[0] != 0).then(|| Handle::new(header[0]));
+        let Link { next, length } = Link::read(self.heap, handle);
+        self.next = next;
         self.bytes_left -= length;
         Some(&self.heap.bytes(handle, HEADER_BYTES + length)[HEADER_BYTES..])
     }
@@ -135,43 +182,119 @@ impl std::fmt::Debug for Chunks<'_> {
     }
 }
 
-/// Adds a holder to a chain.
-pub(crate) fn hold(heap: &mut Heap, first: Handle) {
-    heap.words_mut(first, 2)[1] += 1 << 32;
+/// A large value that stays where it is and as it is, whatever happens to its entry, until the
+/// lease and all pieces taken from it are dropped, on whatever thread. Its bytes are read piece
+/// by piece, for instance by a send of the kernel.
+pub struct Lease {
+    pin: Pin,
+    next: Option<Handle>,
+    bytes: usize,
 }
 
-/// Chains without a holder, on their way back.
+impl Lease {
+    /// Bytes of the value that were not taken yet.
+    pub fn bytes_left(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes the next piece, of at most 64 KiB.
+    pub fn take(&mut self) -> Option<LeasedPiece> {
+        let start = self.next?.offset();
+        // SAFETY: LEASED; this lease holds the chain, and `next` came from it.
+        let word = unsafe { self.pin.bytes(start..start + 8) };
+        let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+        let Link { next, length } = Link::from_word(word);
+        self.next = next;
+        self.bytes -= length;
+        Some(LeasedPiece { pin: self.pin.clone(), start: start + HEADER_BYTES, length })
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Lease").field("bytes_left", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// A piece of a leased value. The bytes that it gives neither move nor change while it lives,
+/// also while the piece itself moves.
+pub struct LeasedPiece {
+    pin: Pin,
+    start: usize,
+    length: usize,
+}
+
+impl LeasedPiece {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: LEASED; the piece holds the chain, and this is a chunk of it.
+        unsafe { self.pin.bytes(self.start..self.start + self.length) }
+    }
+}
+
+impl std::fmt::Debug for LeasedPiece {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("LeasedPiece").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// Chains that no entry holds any more.
 #[derive(Default)]
 pub(crate) struct Discarded {
+    /// On their way back.
     chains: VecDeque<Handle>,
+    /// Still leased.
+    leased: VecDeque<Handle>,
 }
 
 impl Discarded {
-    /// Takes a holder from a chain; without holders it is discarded.
-    pub(crate) fn let_go(&mut self, heap: &mut Heap, first: Handle) {
-        let header = heap.words_mut(first, 2);
-        header[1] -= 1 << 32;
-        if header[1] >> 32 == 0 {
+    /// Lets a chain go that an entry, or nothing yet, held.
+    pub(crate) fn let_go(&mut self, heap: &Heap, first: Handle) {
+        heap.counter(first, HOLDERS).fetch_sub(1, Ordering::Relaxed);
+        if is_held(heap, first) {
+            self.leased.push_back(first);
+        } else {
             self.chains.push_back(first);
         }
     }
 
-    /// Gives some chunks back. Returns whether there are more.
+    /// Gives some chunks back. Returns whether there are more that could be.
     pub(crate) fn give_back(&mut self, heap: &mut Heap) -> bool {
+        for _ in 0..SLICE_LEASED.min(self.leased.len()) {
+            let first = self.leased.pop_front().expect("counted");
+            if is_held(heap, first) {
+                self.leased.push_back(first);
+            } else {
+                self.chains.push_back(first);
+            }
+        }
         for _ in 0..SLICE_CHUNKS {
             let Some(chunk) = self.chains.front_mut() else {
                 return false;
             };
-            let next = heap.words(*chunk, 1)[0];
+            let Link { next, length } = Link::read(heap, *chunk);
+            if cfg!(debug_assertions) {
+                // Whoever still reads it reads something conspicuous.
+                heap.bytes_mut(*chunk, HEADER_BYTES + length)[HEADER_BYTES..].fill(POISON);
+            }
             heap.give(*chunk);
-            if next == 0 {
-                self.chains.pop_front();
-            } else {
-                *chunk = Handle::new(next);
+            match next {
+                Some(next) => *chunk = next,
+                None => {
+                    self.chains.pop_front();
+                }
             }
         }
         !self.chains.is_empty()
     }
+}
+
+/// What is written over freed chunks where assertions are on.
+const POISON: u8 = 0xDD;
+
+/// Whether an entry or a lease holds a chain. If not, all its readers are done.
+fn is_held(heap: &Heap, first: Handle) -> bool {
+    heap.counter(first, HOLDERS).load(Ordering::Acquire) > 0
 }
 
 #[cfg(test)]
@@ -202,12 +325,17 @@ mod tests {
             let held = heap.slot_bytes_of(crate::class::Kind::Chunk) as usize;
             assert!(held - length <= length / 8 + 4_096, "{held} for {length}");
 
-            hold(&mut heap, first);
-            discarded.let_go(&mut heap, first);
+            let mut lease = Chunks::new(&heap, first, length).lease().expect("it has bytes");
+            discarded.let_go(&heap, first);
             assert!(!discarded.give_back(&mut heap), "a lease holds the chain");
-            let read = Chunks::new(&heap, first, length).flatten();
-            assert!(read.eq(&value));
-            discarded.let_go(&mut heap, first);
+            let pieces: Vec<LeasedPiece> = std::iter::from_fn(|| lease.take()).collect();
+            drop(lease);
+            assert!(!discarded.give_back(&mut heap), "pieces hold the chain");
+            // Another thread may be the last reader.
+            let reader = std::thread::spawn(move || {
+                pieces.iter().flat_map(LeasedPiece::bytes).copied().collect::<Vec<u8>>()
+            });
+            assert_eq!(reader.join().expect("it only reads"), value);
             while discarded.give_back(&mut heap) {}
             assert_eq!(heap.slot_bytes_of(crate::class::Kind::Chunk), 0);
         }

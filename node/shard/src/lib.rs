@@ -23,8 +23,9 @@ mod wheel;
 mod shard;
 
 pub use config::{Algorithm, Among, HugePages, Policy, ShardConfig, TableHash, UnknownPolicy};
+pub use large::{Lease, LeasedPiece};
 pub use reserve::Prefaulter;
-pub use shard::{BUDGET_BYTES_MIN, Lease, Shard, Upload};
+pub use shard::{BUDGET_BYTES_MIN, Shard, Upload};
 pub use stats::ShardStats;
 pub use types::{
     Cause, Change, Changes, Cursor, End, Entry, EntryKey, EntryVersion, Expiry, KEY_BYTES_MAX, Key,

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,11 @@ use crate::config::HugePages;
 /// Invariants:
 /// - MAPPED: `base` is the start of `bytes` bytes that stay mapped readable and writable while
 ///   `mapping` lives; `bytes` is above zero and below `isize::MAX`.
-/// - OWNED: nothing else reads or writes them but through this value. A [`Prefaulter`] keeps
-///   the mapping alive and changes no byte.
+/// - OWNED: nothing else reads or writes them but through this value, with two exceptions. A
+///   [`Prefaulter`] keeps the mapping alive and changes no byte. A [`Pin`] reads bytes that
+///   this value is not asked to change while the pin lasts, and shares one counter with it
+///   that both touch as an atomic only. So references made here cover what was asked for and
+///   no byte more.
 /// - INITIALISED: the kernel hands out zeroed memory, so every byte always has a value.
 pub(crate) struct Reservation {
     base: NonNull<u8>,
@@ -75,38 +79,86 @@ impl Reservation {
         Ok(Self { base, bytes, mapping })
     }
 
-    /// All of it.
+    /// Some of it.
+    ///
+    /// # Panics
+    /// The range is not within it; the same holds for all that follow.
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: MAPPED and INITIALISED; OWNED makes the borrow of `self` cover the memory.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.bytes) }
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.bytes);
+        // SAFETY: within MAPPED, and INITIALISED; OWNED makes the borrow of `self` cover it.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
     }
 
-    /// All of it.
+    /// Some of it.
     #[inline]
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.bytes);
         // SAFETY: as for `bytes`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(range.start), range.len()) }
     }
 
-    /// The same memory as words; a last partial one is left out.
+    /// Some of it as words, by their number; a last partial one is left out.
     #[inline]
-    pub(crate) fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self, range: Range<usize>) -> &[u64] {
+        assert!(range.start <= range.end && range.end <= self.bytes / 8);
         // SAFETY: as for `bytes`. Mappings start at a system page, which aligns words, and any
         // eight bytes are a word.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.bytes / 8) }
+        unsafe {
+            let start = self.base.as_ptr().cast::<u64>().add(range.start);
+            std::slice::from_raw_parts(start, range.len())
+        }
     }
 
-    /// The same memory as words; a last partial one is left out.
+    /// Some of it as words, by their number; a last partial one is left out.
     #[inline]
-    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
+    pub(crate) fn words_mut(&mut self, range: Range<usize>) -> &mut [u64] {
+        assert!(range.start <= range.end && range.end <= self.bytes / 8);
         // SAFETY: as for `words`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), self.bytes / 8) }
+        unsafe {
+            let start = self.base.as_ptr().cast::<u64>().add(range.start);
+            std::slice::from_raw_parts_mut(start, range.len())
+        }
+    }
+
+    /// Copies bytes to another place, which may overlap.
+    #[inline]
+    pub(crate) fn copy_within(&mut self, from: Range<usize>, to: usize) {
+        assert!(from.start <= from.end && from.end <= self.bytes);
+        assert!(to <= self.bytes && from.len() <= self.bytes - to);
+        // SAFETY: both places are within MAPPED; the borrow is exclusive.
+        unsafe {
+            let base = self.base.as_ptr();
+            std::ptr::copy(base.add(from.start), base.add(to), from.len());
+        }
+    }
+
+    /// A word as a counter that pins share.
+    #[inline]
+    pub(crate) fn counter(&self, word: usize) -> &AtomicU64 {
+        assert!(word < self.bytes / 8);
+        // SAFETY: within MAPPED, aligned as a word; by OWNED whoever else touches it does so
+        // as an atomic, as long as its users do (see `large`).
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().add(word)) }
+    }
+
+    /// Asks the processor to bring the line of a word near, if there is such a word.
+    #[inline]
+    pub(crate) fn prefetch_word(&self, word: usize) {
+        if word < self.bytes / 8 {
+            prefetch(&self.words(word..word + 1)[0]);
+        }
+    }
+
+    /// Adds one to the counter in a word, for the pin that takes it off again.
+    pub(crate) fn pin(&self, counter: usize) -> Pin {
+        self.counter(counter).fetch_add(1, Ordering::Relaxed);
+        Pin { base: self.base, mapping: self.mapping.clone(), counter }
     }
 
     /// Gives the memory of a range back to the system; it reads as zero afterwards. The range
     /// is in bytes and lies on system pages.
-    pub(crate) fn release(&mut self, range: std::ops::Range<usize>) {
+    pub(crate) fn release(&mut self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.bytes);
         // A refusal leaves the memory where it is, which is only wasteful.
         // SAFETY: MAPPED; the exclusive borrow proves that nobody looks at the bytes.
@@ -122,6 +174,53 @@ impl Reservation {
     /// A helper that faults memory in ahead of `progress`, in bytes from the start.
     pub(crate) fn prefaulter(&self, progress: Arc<AtomicU64>) -> Prefaulter {
         Prefaulter { mapping: self.mapping.clone(), progress, done: 0 }
+    }
+}
+
+/// Keeps bytes of a reservation as they are while it lasts, wherever it goes: it counts in a
+/// word that the reservation's owner looks at before it changes them (see `large`).
+pub(crate) struct Pin {
+    base: NonNull<u8>,
+    mapping: Arc<Mapping>,
+    /// The word that counts.
+    counter: usize,
+}
+
+// SAFETY: what a pin is used to read does not change while it lasts, and its counter is atomic.
+unsafe impl Send for Pin {}
+// SAFETY: as above.
+unsafe impl Sync for Pin {}
+
+impl Pin {
+    fn counter(&self) -> &AtomicU64 {
+        // SAFETY: `Reservation::pin` checked that it is within the mapping, which `mapping`
+        // keeps; see `Reservation::counter`.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().add(self.counter)) }
+    }
+
+    /// Bytes that the pin keeps as they are.
+    ///
+    /// # Safety
+    /// Nobody changes these bytes before the counter of this pin is back at zero.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.mapping.bytes);
+        // SAFETY: within the mapping, which `mapping` keeps; unchanging, by the contract.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+impl Clone for Pin {
+    fn clone(&self) -> Self {
+        self.counter().fetch_add(1, Ordering::Relaxed);
+        Self { base: self.base, mapping: self.mapping.clone(), counter: self.counter }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // Whoever sees the zero sees that all reading is done.
+        self.counter().fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -237,19 +336,22 @@ mod tests {
     #[test]
     fn memory_is_zero_until_written_and_after_release() {
         let mut memory = Reservation::new(1 << 20, HugePages::Never).expect("address space");
-        assert!(memory.bytes().iter().all(|byte| *byte == 0));
-        memory.bytes_mut()[4096..8192].fill(7);
-        assert_eq!(memory.words()[4096 / 8], 0x0707_0707_0707_0707);
-        memory.words_mut()[0] = 1;
+        assert!(memory.bytes(0..1 << 20).iter().all(|byte| *byte == 0));
+        memory.bytes_mut(4096..8192).fill(7);
+        assert_eq!(memory.words(512..513), [0x0707_0707_0707_0707]);
+        memory.words_mut(0..1)[0] = 1;
+        memory.copy_within(0..8, 12);
+        assert_eq!(memory.bytes(8..24), [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        memory.bytes_mut(12..13).fill(0);
         memory.release(4096..8192);
-        assert_eq!(memory.bytes()[0], 1);
-        assert!(memory.bytes()[8..].iter().all(|byte| *byte == 0));
+        assert_eq!(memory.bytes(0..1), [1]);
+        assert!(memory.bytes(8..1 << 20).iter().all(|byte| *byte == 0));
     }
 
     #[test]
     fn faulting_in_stays_ahead_and_changes_nothing() {
         let mut memory = Reservation::new(4 << 20, HugePages::Never).expect("address space");
-        memory.bytes_mut()[1 << 20] = 5;
+        memory.bytes_mut(1 << 20..(1 << 20) + 1)[0] = 5;
         let progress = Arc::new(AtomicU64::new(1 << 20));
         let mut prefaulter = memory.prefaulter(progress.clone());
         match prefaulter.step(1 << 20, 4 << 20, 256 << 10) {
@@ -263,7 +365,7 @@ mod tests {
         assert_eq!(prefaulter.done, 2 << 20);
         progress.store(4 << 20, Ordering::Relaxed);
         assert_eq!(prefaulter.step(1 << 20, 4 << 20, 1 << 20).expect("memory"), 0);
-        assert_eq!(memory.bytes()[1 << 20], 5);
+        assert_eq!(memory.bytes(1 << 20..(1 << 20) + 1), [5]);
         drop(memory);
         drop(prefaulter);
     }

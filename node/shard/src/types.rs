@@ -1,7 +1,7 @@
 //! The words of the crate's interface: time, keys, entries, writes and the reasons why
 //! entries change.
 
-use crate::large::Chunks;
+use crate::large::{Chunks, Lease};
 
 /// Milliseconds on the node's monotonic clock, counted from the shard's epoch (the start of
 /// the process). Passed in by the caller, never read from the system.
@@ -124,6 +124,14 @@ impl<'s> Value<'s> {
         match self.0 {
             ValueBytes::Whole(bytes) => Some(bytes),
             ValueBytes::Chunked(_) => None,
+        }
+    }
+
+    /// A lease on it, where it is stored in chunks; others are short and better copied.
+    pub fn lease(&self) -> Option<Lease> {
+        match self.0 {
+            ValueBytes::Whole(_) => None,
+            ValueBytes::Chunked(chunks) => chunks.lease(),
         }
     }
 

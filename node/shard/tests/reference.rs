@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use corelane_shard::{
     Algorithm, Among, BUDGET_BYTES_MIN, Cause, Change, Changes, Cursor, End, Entry, EntryVersion,
-    Expiry, Key, Lease, Millis, Policy, Shard, ShardConfig, TableHash, TickOutcome, Upload, Write,
-    WriteError,
+    Expiry, Key, Lease, LeasedPiece, Millis, Policy, Shard, ShardConfig, TableHash, TickOutcome,
+    Upload, Write, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -92,7 +92,7 @@ struct World {
     random: StdRng,
     setting: Setting,
     uploads: Vec<(Name, Upload, Vec<u8>)>,
-    leases: Vec<(Lease, Vec<u8>, Vec<usize>)>,
+    leases: Vec<(Lease, Vec<u8>)>,
     refused: u64,
 }
 
@@ -366,19 +366,16 @@ impl World {
 
     fn lease_or_release(&mut self, name: &Name, key: &Key<'_>) {
         if self.leases.len() < 4 {
-            if let Some(lease) = self.shard.lease(key, self.model.now) {
+            let entry = self.shard.peek(key, self.model.now);
+            if let Some(lease) = entry.and_then(|entry| entry.value.lease()) {
                 let item = self.model.live(name).expect("leased");
-                let places = self.shard.leased(&lease).map(|piece| piece.as_ptr() as usize);
-                let places = places.collect();
-                self.leases.push((lease, item.value.clone(), places));
+                self.leases.push((lease, item.value.clone()));
             }
         } else {
-            let (lease, value, places) = self.leases.swap_remove(0);
-            let read: Vec<u8> = self.shard.leased(&lease).flatten().copied().collect();
-            assert_eq!(read, value, "leased bytes stay as they are");
-            let now_at = self.shard.leased(&lease).map(|piece| piece.as_ptr() as usize);
-            assert!(now_at.eq(places), "and where they are");
-            self.shard.release(lease);
+            let (mut lease, value) = self.leases.swap_remove(0);
+            let pieces: Vec<LeasedPiece> = std::iter::from_fn(|| lease.take()).collect();
+            let read = pieces.iter().flat_map(LeasedPiece::bytes);
+            assert!(read.eq(&value), "leased bytes stay as they are");
         }
     }
 
@@ -468,10 +465,7 @@ impl World {
             let item = Some(&item).filter(|item| !item.expiry.is_due(self.model.now));
             check_entry(self.shard.peek(&key, self.model.now), item);
         }
-        let leases = std::mem::take(&mut self.leases);
-        for (lease, ..) in leases {
-            self.shard.release(lease);
-        }
+        self.leases.clear();
         for (_, upload, _) in std::mem::take(&mut self.uploads) {
             self.shard.abandon_upload(upload);
         }

@@ -21,7 +21,7 @@ mod stream;
 mod upkeep;
 mod write;
 
-pub use self::stream::{Lease, Upload};
+pub use self::stream::Upload;
 
 use crate::class::{Kind, PAGE_BYTES};
 use crate::config::{Policy, ShardConfig};
@@ -31,7 +31,7 @@ use crate::heap::{Handle, Heap};
 use crate::index::resize::Rehash;
 use crate::index::word::Word;
 use crate::index::{Found, Index};
-use crate::large::{self, Discarded};
+use crate::large::Discarded;
 use crate::policy::Evictor;
 use crate::reserve::Prefaulter;
 use crate::stats::ShardStats;
@@ -264,11 +264,6 @@ fn give_entry(heap: &mut Heap, discarded: &mut Discarded, handle: Handle) {
 /// Reports a change of an entry that the caller named.
 fn report(changes: &mut impl Changes, key: &Key<'_>, cause: Cause) {
     changes.changed(&Change { slot: key.slot, space: key.space, key: key.bytes, cause });
-}
-
-/// Adds a lease on a chain; see [`large`].
-fn hold(heap: &mut Heap, first: Handle) {
-    large::hold(heap, first);
 }
 
 #[cfg(test)]

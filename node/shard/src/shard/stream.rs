@@ -1,10 +1,9 @@
-//! Large values piece by piece: in as they arrive, out without a copy.
+//! Large values as they arrive, piece by piece. They leave by [`Lease`](crate::Lease).
 
-use super::{Shard, hold, report};
+use super::{Shard, report};
 use crate::class::Class;
-use crate::entry::{Placement, Stored};
-use crate::heap::Handle;
-use crate::large::{Chain, Chunks};
+use crate::entry::Placement;
+use crate::large::Chain;
 use crate::types::{Cause, Changes, Key, Millis, Write, WriteError};
 
 /// A value that is being received. It holds memory of the shard, which counts like any other,
@@ -20,23 +19,6 @@ impl Upload {
     /// Bytes that are still to come.
     pub fn bytes_left(&self) -> usize {
         self.chain.bytes_left()
-    }
-}
-
-/// A large value that is being sent. Its bytes stay where they are and as they are until the
-/// lease is given to [`Shard::release`], whatever happens to the entry.
-#[derive(Debug)]
-#[must_use = "leased memory comes back only when the lease is released"]
-pub struct Lease {
-    first: Handle,
-    length: usize,
-}
-
-impl Lease {
-    /// Bytes of the value.
-    #[allow(clippy::len_without_is_empty)] // No leased value is empty.
-    pub fn len(&self) -> usize {
-        self.length
     }
 }
 
@@ -114,29 +96,5 @@ impl Shard {
     /// Gives back what was received.
     pub fn abandon_upload(&mut self, upload: Upload) {
         self.abandon(&upload.chain);
-    }
-
-    /// Leases the value of an entry that is stored in chunks. `None` where there is no entry,
-    /// or its value is short and better copied.
-    pub fn lease(&mut self, key: &Key<'_>, now: Millis) -> Option<Lease> {
-        let found = self.find(key)?;
-        let stored = Stored::read(self.heap.rest_of_page(found.word.handle()));
-        if stored.expiry().is_due(now) || stored.placement() == Placement::Inline {
-            return None;
-        }
-        let lease = Lease { first: stored.first_chunk(), length: stored.value_length() };
-        hold(&mut self.heap, lease.first);
-        Some(lease)
-    }
-
-    /// The bytes of a leased value, piece by piece. Their addresses do not change while the
-    /// lease lasts.
-    pub fn leased(&self, lease: &Lease) -> impl Iterator<Item = &[u8]> {
-        Chunks::new(&self.heap, lease.first, lease.length)
-    }
-
-    /// Ends a lease.
-    pub fn release(&mut self, lease: Lease) {
-        self.discarded.let_go(&mut self.heap, lease.first);
     }
 }

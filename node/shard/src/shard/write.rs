@@ -222,7 +222,7 @@ impl Shard {
     /// Gives a chain back that no entry has got.
     pub(super) fn abandon(&mut self, chain: &Chain) {
         if let Some(first) = chain.first() {
-            self.discarded.let_go(&mut self.heap, first);
+            self.discarded.let_go(&self.heap, first);
         }
     }
 
