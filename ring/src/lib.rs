@@ -9,6 +9,9 @@
 //! key ─ slot_of ─► Slot ─ Topology::owners ─► nodes, in order of preference
 //!                       └ CoreMap::core_of ─► core of the node that owns it
 //! ```
+//!
+//! Topologies come from [`place()`], which knows the list of nodes and nothing else, or from
+//! [`rebalance()`], which changes the table in force.
 
 #![forbid(unsafe_code)]
 
@@ -17,8 +20,13 @@ mod identity;
 mod slot;
 mod topology;
 
+mod place;
+mod rebalance;
+
 pub use core_map::{CORES_MAX, CoreMap, CoreMapError, NOT_OWNED};
 pub use identity::{Core, Epoch, NODE_NAME_BYTES_MAX, NodeIndex, NodeName, NodeNameError};
+pub use place::place;
+pub use rebalance::{Change, ChangeError, rebalance};
 pub use slot::{SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
 pub use topology::{
     ADDRESS_BYTES_MAX, Address, AddressError, NODES_MAX, Node, OWNERS_MAX, SlotChange, SlotRange,

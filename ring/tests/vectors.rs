@@ -1,6 +1,8 @@
 //! The golden vectors, which were computed by other means, against this crate.
 
-use corelane_ring::{CoreMap, SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
+use corelane_ring::{
+    Address, CoreMap, Epoch, Node, NodeName, SLOTS, Slot, SlotSet, crc16, hash_tag, place, slot_of,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -90,5 +92,44 @@ fn cores_have_the_ranges_that_the_vectors_say() {
         if *first == [(0, SLOTS as u16 - 1)] && later.is_empty() {
             assert!(CoreMap::even(vector.cores).unwrap() == map);
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Placements {
+    placements: Vec<PlacementVector>,
+}
+
+#[derive(Deserialize)]
+struct PlacementVector {
+    nodes: Vec<(String, u32)>,
+    first_owners: Vec<u16>,
+    loads: Vec<usize>,
+    digest: String,
+}
+
+#[test]
+fn slots_have_the_nodes_that_the_vectors_say() {
+    let vectors: Placements =
+        serde_json::from_str(include_str!("../vectors/placement.json")).unwrap();
+    for vector in vectors.placements {
+        let node = |(name, weight): &(String, u32)| Node {
+            name: NodeName::new(name).unwrap(),
+            addresses: vec![Address::new(&format!("unix:/run/{name}")).unwrap()],
+            weight: (*weight).try_into().unwrap(),
+            zone: String::new(),
+        };
+        let table = place(Epoch(1), vector.nodes.iter().map(node).collect(), 1).unwrap();
+        let owners: Vec<u16> = Slot::all().map(|slot| table.owner(slot).0).collect();
+        assert_eq!(owners[..vector.first_owners.len()], vector.first_owners);
+        let load = |node| owners.iter().filter(|owner| usize::from(**owner) == node).count();
+        assert_eq!((0..vector.loads.len()).map(load).collect::<Vec<_>>(), vector.loads);
+        let digest = owners
+            .iter()
+            .flat_map(|owner| owner.to_le_bytes())
+            .fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+            });
+        assert_eq!(format!("{digest:016x}"), vector.digest);
     }
 }
