@@ -23,4 +23,4 @@ mod step;
 
 pub use detect::{Detected, Dialects, detect};
 pub use facts::Facts;
-pub use step::{Gather, Moment, Part, Parts, Shape, Step, Taken};
+pub use step::{Gather, Moment, Part, Parts, Shape, Step, Taken, ValueHead};

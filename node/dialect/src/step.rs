@@ -1,6 +1,6 @@
 //! What a dialect makes of a client's bytes, for whoever executes requests.
 
-use corelane_protocol::{MonotonicUs, Reply, Request, RequestHead};
+use corelane_protocol::{MonotonicUs, Reply, Request, RequestHead, Value, Version};
 
 use crate::resp;
 
@@ -67,6 +67,27 @@ pub struct Part<'a> {
     pub request: Request<'a>,
     /// How the reply is rendered.
     pub shape: Shape,
+    /// What the answer repeats of the command: kept with the shape until the reply is there.
+    pub echo: &'a [u8],
+}
+
+/// What is told of a value before its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueHead {
+    /// How many bytes there are.
+    pub bytes: usize,
+    /// The caller's opaque bits.
+    pub user_flags: u32,
+    /// The version, where it was asked for.
+    pub version: Option<Version>,
+}
+
+impl ValueHead {
+    /// That of a value in one piece.
+    pub fn of(value: &Value<'_>) -> ValueHead {
+        let Value { bytes, user_flags, version } = *value;
+        ValueHead { bytes: bytes.len(), user_flags, version }
+    }
 }
 
 /// Requests of one command, in order, borrowed from its bytes.
@@ -102,18 +123,20 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Appends the rendering of a reply.
-    pub fn render(self, reply: &Reply<'_>, moment: Moment, out: &mut Vec<u8>) {
+    /// Appends the rendering of a reply. `echo` is that of the part, here and below.
+    pub fn render(self, echo: &[u8], reply: &Reply<'_>, moment: Moment, out: &mut Vec<u8>) {
+        let _ = echo;
         match self {
             Shape::Resp(shape) => shape.render(reply, moment, out),
         }
     }
 
-    /// Appends what comes before the bytes of a value of this length. With the bytes and
+    /// Appends what comes before the bytes of a value. With the bytes and
     /// [`Shape::value_trailer`] it is what [`Shape::render`] makes of a [`Reply::Value`].
-    pub fn value_header(self, value_bytes: usize, out: &mut Vec<u8>) {
+    pub fn value_header(self, echo: &[u8], head: ValueHead, moment: Moment, out: &mut Vec<u8>) {
+        let _ = (echo, moment);
         match self {
-            Shape::Resp(shape) => shape.value_header(value_bytes, out),
+            Shape::Resp(shape) => shape.value_header(head.bytes, out),
         }
     }
 

@@ -54,7 +54,7 @@ impl<'a> Iterator for Parts<'a> {
                 condition: SetCondition::Always,
             }),
         };
-        Some(Part { head: self.head, request, shape: AnyShape::Resp(self.shape) })
+        Some(Part { head: self.head, request, shape: AnyShape::Resp(self.shape), echo: b"" })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -65,7 +65,7 @@ fn command<'a>(name: &[u8], mut args: Args<'a>, revision: Revision, out: &mut Ve
         1 if name.eq_ignore_ascii_case(b"get") => {
             let key = args.next().expect("one argument was counted");
             let request = Request::Get { key, least_version: None };
-            Step::One(Part { head, request, shape: AnyShape::Resp(shape) })
+            Step::One(Part { head, request, shape: AnyShape::Resp(shape), echo: b"" })
         }
         1.. if name.eq_ignore_ascii_case(b"mget") => {
             write::array(args.len(), out);
