@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::{
-    Count, DeleteCondition, Direction, Remaining, Request, Set, Side, Status, Ttl, WantVersion,
+    Absent, Count, DeleteCondition, Direction, ExpireCondition, OldValue, Remaining, Request, Set,
+    Side, Status, Ttl, WantVersion,
 };
 
 use crate::builder::ClientBuilder;
@@ -185,7 +186,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<TouchOutcome, Error> {
-        let request = Request::Touch { key: key.as_ref(), ttl };
+        let request = Request::Touch { key: key.as_ref(), ttl, condition: ExpireCondition::Always };
         match self.requester.one(write(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(TouchOutcome::Touched),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(TouchOutcome::NotFound),
@@ -198,7 +199,7 @@ impl Client {
     /// # Errors
     /// It was not sent. Success says no more than that it was queued.
     pub async fn touch_no_reply(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<(), Error> {
-        let request = Request::Touch { key: key.as_ref(), ttl };
+        let request = Request::Touch { key: key.as_ref(), ttl, condition: ExpireCondition::Always };
         self.requester.unanswered(write(request, Expected::Done)).await
     }
 
@@ -283,7 +284,7 @@ impl Client {
     }
 
     async fn extend(&self, key: &[u8], value: &[u8], side: Side) -> Result<ExtendOutcome, Error> {
-        let request = Request::Extend { key, value, side };
+        let request = Request::Extend { key, value, side, absent: Absent::Miss };
         match self.requester.one(write(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(ExtendOutcome::Extended),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(ExtendOutcome::NotFound),
@@ -357,7 +358,7 @@ impl Client {
 
 fn set<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) -> Asked<'a> {
     let SetOptions { ttl, condition, user_flags, want_version } = *options;
-    let request = Request::Set(Set { key, value, user_flags, ttl, condition });
+    let request = Request::Set(Set { key, value, user_flags, ttl, condition, old: OldValue::Omit });
     Asked { want_version, ..write(request, Expected::Done) }
 }
 

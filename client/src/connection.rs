@@ -204,6 +204,7 @@ impl Connection {
 fn refused(error: EncodeError) -> Error {
     match error {
         EncodeError::TtlTooLong => Error::TimeOutOfRange,
+        EncodeError::BetweenCores => Error::Unsupported,
         EncodeError::KeyTooLong
         | EncodeError::ValueTooLarge
         | EncodeError::TokenTooLong

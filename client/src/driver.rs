@@ -280,7 +280,8 @@ mod tests {
     use bytes::BytesMut;
     use corelane_protocol::wire::{DecodeLimits, Decoded, decode_request, encode_reply};
     use corelane_protocol::{
-        Answer, MonotonicUs, Reply, Request, RequestId, Set, SetCondition, Ttl, Value, WantVersion,
+        Answer, MonotonicUs, OldValue, Reply, Request, RequestId, Set, SetCondition, Ttl, Value,
+        WantVersion,
     };
     use std::time::Duration;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -458,7 +459,14 @@ mod tests {
         let value = vec![b'v'; 2_000];
         let set = |key| {
             let (ttl, condition) = (Ttl::Default, SetCondition::Always);
-            Request::Set(Set { key, value: &value, user_flags: 0, ttl, condition })
+            Request::Set(Set {
+                key,
+                value: &value,
+                user_flags: 0,
+                ttl,
+                condition,
+                old: OldValue::Omit,
+            })
         };
         // Larger than all the room, it may go alone, and takes it all.
         let first = call(&connection, set(b"first"), 2_080);

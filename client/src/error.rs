@@ -74,6 +74,10 @@ pub enum Error {
     /// The time to live or delay is longer than the protocol can say. Nothing was sent.
     #[error("the time to live or delay is out of range")]
     TimeOutOfRange,
+    /// The native protocol has no such request (a set on a condition on the value). Nothing
+    /// was sent.
+    #[error("the native protocol has no such request")]
+    Unsupported,
     /// The node wants a token, or another one.
     #[error("the node does not accept the token")]
     Unauthorized,
@@ -94,6 +98,7 @@ impl Error {
             | Error::KeyTooLong { .. }
             | Error::ValueTooLarge { .. }
             | Error::TimeOutOfRange
+            | Error::Unsupported
             | Error::Unauthorized
             | Error::TooManyOpenRequests => Executed::No,
         }
@@ -213,6 +218,10 @@ pub enum ConnectFailure {
     /// The node closed the connection instead of answering the hello.
     #[error("the node closed the connection")]
     Closed,
+    /// The native protocol has no such request (a set on a condition on the value). Nothing
+    /// was sent.
+    #[error("the native protocol has no such request")]
+    Unsupported,
     /// The node wants a token, or another one.
     #[error("the node does not accept the token")]
     Unauthorized,

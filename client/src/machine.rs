@@ -17,9 +17,7 @@ use std::time::Duration;
 
 use corelane_protocol::limits::NOTICE_ID;
 use corelane_protocol::wire::{EncodeError, encode_request};
-use corelane_protocol::{
-    Answer, ReplyHead, Request, RequestHead, RequestId, ShortEpoch, Status, WantVersion,
-};
+use corelane_protocol::{Answer, ReplyHead, Request, RequestHead, RequestId, Status, WantVersion};
 
 use crate::clock::{LocalTime, NodeClock};
 use crate::error::{Disconnect, ProtocolError};
@@ -158,11 +156,10 @@ impl Machine {
     fn encode(&mut self, call: &Call<'_>, id: RequestId) -> Result<(), QueueError> {
         let head = RequestHead {
             id,
-            epoch: ShortEpoch::default(),
             answer: call.answer,
             want_version: call.want_version,
             deadline: Some(self.clock.at(call.deadline)),
-            part: None,
+            ..RequestHead::default()
         };
         let before = self.outgoing.bytes.len();
         encode_request(&head, &call.request, &mut self.outgoing.bytes)

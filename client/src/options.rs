@@ -51,7 +51,7 @@ pub struct SetOptions {
     /// When the entry expires; by default as the node is configured.
     pub ttl: Ttl,
     /// When the set takes effect; by default always.
-    pub condition: SetCondition,
+    pub condition: SetCondition<'static>,
     /// Opaque bits that come back with the value.
     pub user_flags: u32,
     /// Whether the outcome says the new version.
@@ -70,7 +70,7 @@ impl SetOptions {
     }
 
     /// Sets [`SetOptions::condition`].
-    pub fn condition(self, condition: SetCondition) -> SetOptions {
+    pub fn condition(self, condition: SetCondition<'static>) -> SetOptions {
         SetOptions { condition, ..self }
     }
 

@@ -56,6 +56,9 @@ impl OwnedReply {
             Reply::Failed { status, message } => {
                 OwnedReply::Failed { status, message: message.into() }
             }
+            Reply::Described { .. } | Reply::Keys(_) | Reply::Key { .. } => {
+                unreachable!("only cores of a node decode such replies")
+            }
         }
     }
 

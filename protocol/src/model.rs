@@ -4,6 +4,15 @@
 //! differ between dialects are data here (see [`Arithmetic`]), so that the one
 //! `match` that executes never asks which dialect is speaking.
 
+mod lists;
+mod wide;
+
+pub use lists::{KeyList, KeyListIter, Pairs, PairsIter, Watch, Watches, WatchesIter};
+pub use wide::{
+    Absent, Atomic, Description, ExpireCondition, KeyPage, OldValue, Replace, SetMany, Space,
+    WalkCursor, WithValue,
+};
+
 /// A point on the serving node's monotonic clock, in microseconds. The node tells its
 /// clock in the replies to hello and ping; clients map theirs by the fastest round trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +62,8 @@ pub struct RequestHead {
     pub answer: Answer,
     /// Whether the reply carries the version.
     pub want_version: WantVersion,
+    /// The space of the keys. Native clients have the first one.
+    pub space: Space,
     /// After this moment the request must not be executed: it is answered "too late".
     pub deadline: Option<MonotonicUs>,
     /// This request is the part of a multi-get with this index: its reply is framed as that part.
@@ -91,7 +102,7 @@ pub enum Jitter {
 
 /// Under which condition a set takes effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SetCondition {
+pub enum SetCondition<'a> {
     /// Always.
     #[default]
     Always,
@@ -104,6 +115,8 @@ pub enum SetCondition {
     /// Only if the entry's caller-given version is lower than this one, which is then
     /// stored. An entry without a caller's version counts as oldest.
     NewerThan(Version),
+    /// Only if the entry's value equals these bytes.
+    ValueIs(&'a [u8]),
 }
 
 /// Under which condition a delete takes effect.
@@ -158,7 +171,9 @@ pub struct Set<'a> {
     /// When it expires.
     pub ttl: Ttl,
     /// When it takes effect.
-    pub condition: SetCondition,
+    pub condition: SetCondition<'a>,
+    /// Whether the answer is what was there before.
+    pub old: OldValue,
 }
 
 /// A request to change a number.
@@ -231,10 +246,12 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// The new expiry.
         ttl: Ttl,
+        /// When it takes effect.
+        condition: ExpireCondition,
     },
     /// Add to or subtract from a number.
     Count(Count<'a>),
-    /// Lengthen a value. An absent entry is a miss.
+    /// Lengthen a value.
     Extend {
         /// The key.
         key: &'a [u8],
@@ -242,6 +259,8 @@ pub enum Request<'a> {
         value: &'a [u8],
         /// Where it is added.
         side: Side,
+        /// What becomes of it where there is no entry.
+        absent: Absent,
     },
     /// Whether an entry is there.
     Exists {
@@ -260,10 +279,113 @@ pub enum Request<'a> {
     },
     /// Counters as text, one reply a core, then an end.
     Stats,
+
+    /// The value of a key, which is then removed.
+    GetAndDelete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Some of a value's bytes; positions below 0 count from the end. What is out of range is
+    /// left out.
+    GetRange {
+        /// The key.
+        key: &'a [u8],
+        /// The first byte.
+        start: i64,
+        /// The last byte.
+        end: i64,
+    },
+    /// Write into a value, which is lengthened with zeros where it is too short; an absent
+    /// entry counts as an empty value. The answer is the new length. With nothing to write
+    /// nothing changes, or is created.
+    SetRange {
+        /// The key.
+        key: &'a [u8],
+        /// Where to write.
+        offset: u64,
+        /// What to write.
+        value: &'a [u8],
+    },
+    /// Length of a value.
+    Length {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Add to a decimal number with a fraction, which an absent entry has as 0. The answer is
+    /// the new number as a value.
+    CountFloat {
+        /// The key.
+        key: &'a [u8],
+        /// By how much, in decimal.
+        delta: &'a [u8],
+    },
+    /// What is known of an entry beside its value, or with it.
+    Describe {
+        /// The key.
+        key: &'a [u8],
+        /// Whether the value comes with it.
+        value: WithValue,
+        /// A new expiry, if it is to get one.
+        touch: Option<Ttl>,
+    },
+    /// The next keys of a walk over the head's space.
+    Scan {
+        /// Where to go on.
+        cursor: WalkCursor,
+        /// About how many entries to look at.
+        count: u32,
+        /// A glob pattern that keys must match to be in the answer.
+        pattern: Option<&'a [u8]>,
+    },
+    /// Some key of the head's space that this core holds.
+    RandomKey,
+    /// How many keys this core holds: in the head's space, or in a slot whatever their space.
+    CountKeys {
+        /// The slot.
+        slot: Option<u16>,
+    },
+    /// Some of a slot's keys in the head's space.
+    KeysInSlot {
+        /// The slot.
+        slot: u16,
+        /// At most so many.
+        count: u32,
+    },
+    /// A second entry with the value, flags and expiry of the first. Both keys are of one slot.
+    Copy {
+        /// The key that there is.
+        from: &'a [u8],
+        /// The key that there will be.
+        to: &'a [u8],
+        /// The space of the second; the head's is the first's.
+        to_space: Space,
+        /// Whether it may be there.
+        replace: Replace,
+    },
+    /// Another key for an entry. Both are of one slot.
+    Rename {
+        /// The key that it has.
+        from: &'a [u8],
+        /// The key that it will have.
+        to: &'a [u8],
+        /// Whether there may be an entry with the second already.
+        replace: Replace,
+    },
+    /// Several entries at once.
+    SetMany(SetMany<'a>),
+    /// Several requests at once.
+    Atomic(Atomic<'a>),
+    /// Remove the entries of the head's space, as many as one step may. The answer is a page
+    /// without keys, which says where to go on.
+    FlushSpace {
+        /// Where to go on.
+        cursor: WalkCursor,
+    },
 }
 
 impl<'a> Request<'a> {
-    /// The one key that decides which core executes the request, if there is exactly one.
+    /// The key that decides which core executes the request, if a key does. Further keys of
+    /// the request must be of the same slot.
     pub fn key(&self) -> Option<&'a [u8]> {
         match *self {
             Request::Get { key, .. }
@@ -272,13 +394,28 @@ impl<'a> Request<'a> {
             | Request::Touch { key, .. }
             | Request::Extend { key, .. }
             | Request::Exists { key }
-            | Request::TtlOf { key } => Some(key),
+            | Request::TtlOf { key }
+            | Request::GetAndDelete { key }
+            | Request::GetRange { key, .. }
+            | Request::SetRange { key, .. }
+            | Request::Length { key }
+            | Request::CountFloat { key, .. }
+            | Request::Describe { key, .. }
+            | Request::Copy { from: key, .. }
+            | Request::Rename { from: key, .. } => Some(key),
             Request::Set(Set { key, .. }) | Request::Count(Count { key, .. }) => Some(key),
+            Request::SetMany(many) => many.pairs.iter().next().map(|(key, _)| key),
             Request::Hello(_)
             | Request::Ping
             | Request::MultiGet(_)
             | Request::Flush { .. }
-            | Request::Stats => None,
+            | Request::Stats
+            | Request::Scan { .. }
+            | Request::RandomKey
+            | Request::CountKeys { .. }
+            | Request::KeysInSlot { .. }
+            | Request::Atomic(_)
+            | Request::FlushSpace { .. } => None,
         }
     }
 }
@@ -616,6 +753,22 @@ pub enum Reply<'a> {
     Welcome(Welcome<'a>),
     /// The end of a series of replies.
     End,
+    /// What is known of an entry, with its value where that was asked for.
+    Described {
+        /// What is known.
+        description: Description,
+        /// The value.
+        value: Option<&'a [u8]>,
+    },
+    /// A part of a walk.
+    Keys(KeyPage<'a>),
+    /// Some key, and out of how many it was chosen.
+    Key {
+        /// The key.
+        key: &'a [u8],
+        /// Keys of the space that this core holds.
+        among: u64,
+    },
     /// Overloaded.
     Busy {
         /// Microseconds after which to try again.

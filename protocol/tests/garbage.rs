@@ -69,7 +69,12 @@ fn requests_keep_their_promises() {
         bytes
     });
     let mut random = StdRng::seed_from_u64(0xC7);
-    let tight = DecodeLimits { key_bytes_max: 8, value_bytes_max: 32, frame_bytes_max: 256 };
+    let tight = DecodeLimits {
+        key_bytes_max: 8,
+        value_bytes_max: 32,
+        frame_bytes_max: 256,
+        ..DecodeLimits::default()
+    };
     let mut frames = 0;
     for round in 0..rounds() {
         let bytes = stream(&mut random, &seeds, REQUEST_MAGIC);

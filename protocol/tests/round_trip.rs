@@ -159,7 +159,8 @@ fn what_has_no_encoding_leaves_no_trace() {
     let long_key = vec![0; limits::KEY_BYTES_MAX + 1];
     check_refused(head, Request::Exists { key: &long_key }, EncodeError::KeyTooLong);
     let long_value = vec![0; limits::VALUE_BYTES_MAX + 1];
-    let extend = Request::Extend { key: b"k", value: &long_value, side: Side::Append };
+    let extend =
+        Request::Extend { key: b"k", value: &long_value, side: Side::Append, absent: Absent::Miss };
     check_refused(head, extend, EncodeError::ValueTooLarge);
     let hello = Hello { version: 1, core: None, value_bytes_max: 0, token: &[] };
     let token = Hello { token: &long_key[..limits::TOKEN_BYTES_MAX + 1], ..hello };
@@ -167,7 +168,11 @@ fn what_has_no_encoding_leaves_no_trace() {
     let core = Hello { core: Some(u16::MAX), ..hello };
     check_refused(head, Request::Hello(core), EncodeError::ReservedCore);
     let ttl = Ttl::After { ms: TTL_MS_MAX + 1, jitter: Jitter::Exact };
-    check_refused(head, Request::Touch { key: b"k", ttl }, EncodeError::TtlTooLong);
+    check_refused(
+        head,
+        Request::Touch { key: b"k", ttl, condition: ExpireCondition::Always },
+        EncodeError::TtlTooLong,
+    );
     let notice = RequestHead { id: RequestId(limits::NOTICE_ID), ..head };
     check_refused(notice, Request::Ping, EncodeError::ReservedId);
     let silent = RequestHead { answer: Answer::Never, ..head };
@@ -186,6 +191,7 @@ fn keys_and_values_at_their_limits_pass() {
             user_flags: 1,
             ttl: Ttl::Never,
             condition: SetCondition::NewerThan(Version(9)),
+            old: OldValue::Omit,
         })
     };
     let mut bytes = Vec::new();

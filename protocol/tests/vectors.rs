@@ -66,6 +66,7 @@ fn request_head(message: &Json) -> RequestHead {
         },
         deadline: optional(&message["deadline_us"], long).map(MonotonicUs),
         part: optional(&message["part"], short),
+        space: Space::default(),
     }
 }
 
@@ -135,6 +136,7 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
                     None => SetCondition::NewerThan(version(&condition["newer_than"])),
                 },
             },
+            old: OldValue::Omit,
         }),
         "delete" => Request::Delete {
             key,
@@ -146,7 +148,7 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
                 },
             },
         },
-        "touch" => Request::Touch { key, ttl },
+        "touch" => Request::Touch { key, ttl, condition: ExpireCondition::Always },
         "count" => Request::Count(Count {
             key,
             delta: long(&fields["delta"]),
@@ -163,8 +165,8 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
             initial: optional(&fields["initial"], long),
             ttl,
         }),
-        "append" => Request::Extend { key, value, side: Side::Append },
-        "prepend" => Request::Extend { key, value, side: Side::Prepend },
+        "append" => Request::Extend { key, value, side: Side::Append, absent: Absent::Miss },
+        "prepend" => Request::Extend { key, value, side: Side::Prepend, absent: Absent::Miss },
         other => panic!("{other}"),
     }
 }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use corelane_protocol::limits::{VALUE_BYTES_MAX, VERSION};
 use corelane_protocol::wire::{self, ReplyDecoded, ReplyFrame};
 use corelane_protocol::{
-    Hello, Reply as WireReply, Request, RequestHead, RequestId, Set, SetCondition, Status, Ttl,
-    Value, Welcome,
+    Hello, OldValue, Reply as WireReply, Request, RequestHead, RequestId, Set, SetCondition,
+    Status, Ttl, Value, Welcome,
 };
 use corelane_ring::CoreMap;
 
@@ -80,6 +80,7 @@ impl Codec for Native {
             user_flags: 0,
             ttl: Ttl::Default,
             condition: SetCondition::Always,
+            old: OldValue::Omit,
         });
         append(head(id), &set, output);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use corelane_protocol::limits::{VALUE_BYTES_MAX, VERSION};
 use corelane_protocol::wire::{self, ReplyDecoded};
 use corelane_protocol::{
-    Hello, Jitter, Reply, Request, RequestHead, RequestId, Set, SetCondition, Ttl,
+    Hello, Jitter, OldValue, Reply, Request, RequestHead, RequestId, Set, SetCondition, Ttl,
 };
 
 /// Longest body of a reply that is waited for: a core's counters.
@@ -58,7 +58,17 @@ impl Dialect {
             Dialect::Native => {
                 let ttl = ms.map_or(Ttl::Never, |ms| Ttl::After { ms, jitter: Jitter::Exact });
                 let condition = SetCondition::Always;
-                append(&Request::Set(Set { key, value, user_flags: 0, ttl, condition }), output);
+                append(
+                    &Request::Set(Set {
+                        key,
+                        value,
+                        user_flags: 0,
+                        ttl,
+                        condition,
+                        old: OldValue::Omit,
+                    }),
+                    output,
+                );
             }
             Dialect::Resp => {
                 let ms = ms.map(|ms| ms.to_string());

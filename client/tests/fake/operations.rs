@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use corelane_client::*;
 use corelane_protocol::limits::{MULTI_GET_BYTES_MAX, MULTI_GET_KEYS_MAX};
-use corelane_protocol::{Answer, Direction, Reply, Request, Side};
+use corelane_protocol::{
+    Absent, Answer, Direction, ExpireCondition, OldValue, Reply, Request, Side,
+};
 use corelane_ring::{Core, CoreMap, slot_of};
 
 use crate::fake_node::{CLOCK, FakeNode, Greeting, Peer, VALUE_BYTES_MAX, failed, value};
@@ -66,6 +68,7 @@ async fn sets() {
         user_flags: 8,
         ttl,
         condition,
+        old: OldValue::Omit,
     });
     let version = Some(Version(5));
     for (reply, expected) in [
@@ -98,7 +101,7 @@ async fn touches() {
     let done = Reply::Done { version: None };
     let missing = failed(Status::NotFound);
 
-    let request = Request::Touch { key: b"k", ttl };
+    let request = Request::Touch { key: b"k", ttl, condition: ExpireCondition::Always };
     for (reply, expected) in [(done, TouchOutcome::Touched), (missing, TouchOutcome::NotFound)] {
         let touch = async |client: Client| client.touch("k", ttl).await;
         assert_eq!(exchange(touch, request, reply).await.unwrap(), expected);
@@ -151,11 +154,13 @@ async fn counts() {
 #[tokio::test]
 async fn appends_and_prepends() {
     let append = async |client: Client| client.append("k", "v").await;
-    let request = Request::Extend { key: b"k", value: b"v", side: Side::Append };
+    let request =
+        Request::Extend { key: b"k", value: b"v", side: Side::Append, absent: Absent::Miss };
     let done = exchange(append, request, Reply::Done { version: None }).await;
     assert_eq!(done.unwrap(), ExtendOutcome::Extended);
     let prepend = async |client: Client| client.prepend("k", "v").await;
-    let request = Request::Extend { key: b"k", value: b"v", side: Side::Prepend };
+    let request =
+        Request::Extend { key: b"k", value: b"v", side: Side::Prepend, absent: Absent::Miss };
     let missing = exchange(prepend, request, failed(Status::NotFound)).await;
     assert_eq!(missing.unwrap(), ExtendOutcome::NotFound);
 }

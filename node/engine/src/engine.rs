@@ -592,7 +592,7 @@ fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
 mod tests {
     use super::*;
     use crate::{DefaultTtl, JitterMode};
-    use corelane_protocol::{Answer, Request, RequestHead, Set, SetCondition, Ttl, wire};
+    use corelane_protocol::{Answer, OldValue, Request, RequestHead, Set, SetCondition, Ttl, wire};
     use corelane_ring::slot_of;
     use corelane_shard::ShardConfig;
 
@@ -631,7 +631,8 @@ mod tests {
         .unwrap();
         let condition = SetCondition::Always;
         let (key, value) = (b"key".as_slice(), [b'v'; 1_000].as_slice());
-        let set = Request::Set(Set { key, value, user_flags: 0, ttl: Ttl::Never, condition });
+        let (ttl, old) = (Ttl::Never, OldValue::Omit);
+        let set = Request::Set(Set { key, value, user_flags: 0, ttl, condition, old });
         let head = RequestHead { answer: Answer::Never, ..RequestHead::default() };
         let mut frames = Vec::new();
         wire::encode_request(&head, &set, &mut frames).unwrap();

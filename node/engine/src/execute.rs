@@ -121,14 +121,14 @@ impl Executor {
             }
             Request::Set(set) => self.set(head, &set, at)?,
             Request::Delete { key, condition } => self.delete(key, condition, at)?,
-            Request::Touch { key, ttl } => {
+            Request::Touch { key, ttl, condition: _ } => {
                 self.counters.requests_other += 1;
                 let key = self.key(key);
                 self.set_expiry(&key, ttl, at).then_some(()).ok_or(Status::NotFound)?;
                 Reply::Done { version: self.version_if_wanted(head, &key, at)? }
             }
             Request::Count(count) => self.count(head, &count, at)?,
-            Request::Extend { key, value, side } => {
+            Request::Extend { key, value, side, absent: _ } => {
                 self.counters.requests_other += 1;
                 let key = self.key(key);
                 let end = match side {
@@ -169,7 +169,7 @@ impl Executor {
                 return Ok(());
             }
             Request::Ping => Reply::Pong { clock: now },
-            Request::Hello(_) | Request::MultiGet(_) => return Err(Status::Invalid),
+            _ => return Err(Status::Invalid),
         };
         wire::encode_reply(&reply_head(head), &reply, out);
         Ok(())
@@ -221,6 +221,7 @@ impl Executor {
             SetCondition::NewerThan(version) => {
                 old.as_ref().and_then(callers_version).is_none_or(|stored| stored < version.0)
             }
+            SetCondition::ValueIs(value) => old.as_ref().is_some_and(|entry| equals(entry, value)),
         };
         if !holds {
             return Err(Status::ConditionFailed);

@@ -102,6 +102,7 @@ fn requests_that_wait_for_another_core_pause_their_connection() {
             user_flags: 0,
             ttl: corelane_protocol::Ttl::Never,
             condition: corelane_protocol::SetCondition::Always,
+            old: corelane_protocol::OldValue::Omit,
         };
         frame_with(head, &Request::Set(set))
     };

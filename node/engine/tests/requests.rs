@@ -6,8 +6,8 @@ use corelane_engine::{DefaultTtl, EngineConfig};
 use corelane_protocol::limits::KEY_BYTES_MAX;
 use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
 use corelane_protocol::{
-    Arithmetic, Count, Direction, Jitter, MonotonicUs, Remaining, Reply, Request, RequestHead,
-    RequestId, Set, SetCondition, Status, Ttl,
+    Arithmetic, Count, Direction, Jitter, MonotonicUs, OldValue, Remaining, Reply, Request,
+    RequestHead, RequestId, Set, SetCondition, Status, Ttl,
 };
 use harness::*;
 
@@ -50,7 +50,10 @@ fn a_value_is_read_before_it_is_touched_to_death() {
 
 fn set_for(id: u32, key: &[u8], ttl: Ttl) -> Vec<u8> {
     let condition = SetCondition::Always;
-    frame(id, &Request::Set(Set { key, value: b"v", user_flags: 0, ttl, condition }))
+    frame(
+        id,
+        &Request::Set(Set { key, value: b"v", user_flags: 0, ttl, condition, old: OldValue::Omit }),
+    )
 }
 
 /// What a node says of the time that a key has left.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use corelane_protocol::limits::NOTICE_ID;
 use corelane_protocol::wire::{ReplyDecoded, decode_reply, encode_request};
 use corelane_protocol::{
-    Answer, Hello, MonotonicUs, Reply, Request, RequestHead, RequestId, Set, SetCondition, Status,
-    Ttl,
+    Answer, Hello, MonotonicUs, OldValue, Reply, Request, RequestHead, RequestId, Set,
+    SetCondition, Status, Ttl,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -144,7 +144,7 @@ impl Wire {
                         Reply::Stats { core, .. } => What::Stats { core },
                         Reply::End => What::End,
                         Reply::Failed { status, .. } => What::Failed(status),
-                        Reply::Remaining(_) | Reply::Busy { .. } => What::Other,
+                        _ => What::Other,
                     };
                     let got = Got { id: frame.head.id.0, part: frame.head.part, what };
                     self.taken += consumed;
@@ -285,5 +285,6 @@ pub(crate) fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
         user_flags: 0,
         ttl: Ttl::Default,
         condition: SetCondition::Always,
+        old: OldValue::Omit,
     })
 }

@@ -5,6 +5,7 @@ use crate::limits::{
     VALUE_BYTES_DEFAULT, VALUE_BYTES_MAX,
 };
 use crate::model::*;
+use crate::wire::between_cores;
 use crate::wire::layout::{
     COUNT_BYTES, FLUSH_BYTES, FRAME_BYTES_MAX, HELLO_ANY_CORE, HELLO_BYTES_MAX, HELLO_FIXED_BYTES,
     Opcode, REQUEST_MAGIC, RequestHeader, TTL_KEEP, TTL_NEVER, flag, tag,
@@ -22,21 +23,47 @@ pub struct DecodeLimits {
     /// Longest frame, in bytes, header included. A longer one ends the connection; one that
     /// is shorter, but has a key or value over its limit, is answered and skipped.
     pub frame_bytes_max: usize,
+    /// Who sends.
+    pub origin: Origin,
+}
+
+/// Who sends requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody on the network.
+    #[default]
+    Client,
+    /// Another core of this node; see [`crate::wire::between_cores`].
+    Core,
 }
 
 impl DecodeLimits {
+    /// For what another core of this node sends, which was checked when it was received.
+    pub const BETWEEN_CORES: DecodeLimits = DecodeLimits {
+        key_bytes_max: KEY_BYTES_MAX,
+        value_bytes_max: VALUE_BYTES_MAX,
+        frame_bytes_max: u32::MAX as usize,
+        origin: Origin::Core,
+    };
+
     /// Before the hello, when the peer is nobody yet: a hello fits and little else.
     pub const BEFORE_HELLO: DecodeLimits = DecodeLimits {
         key_bytes_max: KEY_BYTES_MAX,
         value_bytes_max: HELLO_BYTES_MAX,
         frame_bytes_max: 16 << 10,
+        origin: Origin::Client,
     };
 
     /// After the hello, with the node's limits. Frames up to the protocol's own limit are
     /// skipped when they are over the node's.
     pub const fn agreed(key_bytes_max: usize, value_bytes_max: usize) -> DecodeLimits {
         assert!(key_bytes_max <= KEY_BYTES_MAX && value_bytes_max <= VALUE_BYTES_MAX);
-        DecodeLimits { key_bytes_max, value_bytes_max, frame_bytes_max: FRAME_BYTES_MAX }
+        DecodeLimits {
+            key_bytes_max,
+            value_bytes_max,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            origin: Origin::Client,
+        }
     }
 }
 
@@ -153,7 +180,7 @@ fn decode_plain<'a>(
             return None;
         }
         let (ttl, condition) = (Ttl::Default, SetCondition::Always);
-        Request::Set(Set { key, value, user_flags: 0, ttl, condition })
+        Request::Set(Set { key, value, user_flags: 0, ttl, condition, old: OldValue::Omit })
     };
     let head =
         RequestHead { id: header.id, epoch: header.epoch, deadline, ..RequestHead::default() };
@@ -180,6 +207,15 @@ fn decode_any<'a>(header: RequestHeader, body: &'a [u8], limits: &DecodeLimits) 
         return Decoded::Fatal { id: header.id, refusal: Refusal::FrameTooLong };
     }
     let rejected = |refusal| Decoded::Rejected { head: head_of(&header), refusal, frame_bytes };
+    if header.opcode == between_cores::OPCODE && limits.origin == Origin::Core {
+        let Some(body) = body.get(..header.body_bytes as usize) else {
+            return Decoded::Incomplete { needed: frame_bytes };
+        };
+        return match decode_between_cores(&header, body) {
+            Ok(frame) => Decoded::Complete { frame, consumed: frame_bytes },
+            Err(refusal) => rejected(refusal),
+        };
+    }
     let opcode = match check_header(&header, limits) {
         Ok(opcode) => opcode,
         Err(refusal) => return rejected(refusal),
@@ -190,7 +226,7 @@ fn decode_any<'a>(header: RequestHeader, body: &'a [u8], limits: &DecodeLimits) 
     // The header check made sure that the sections fit the body.
     let (block, rest) = body.split_at(usize::from(header.options_bytes));
     let (key, value) = rest.split_at(usize::from(header.key_bytes));
-    match decode_body(&header, opcode, block, key, value) {
+    match decode_body(&header, opcode, limits.origin, block, key, value) {
         Ok(frame) => Decoded::Complete { frame, consumed: frame_bytes },
         Err(refusal) => rejected(refusal),
     }
@@ -213,6 +249,7 @@ fn head_of(header: &RequestHeader) -> RequestHead {
         } else {
             WantVersion::No
         },
+        space: Space::default(),
         deadline: None,
         part: None,
     }
@@ -295,12 +332,17 @@ const fn own_options(opcode: Opcode) -> TagSet {
 fn decode_body<'a>(
     header: &RequestHeader,
     opcode: Opcode,
+    origin: Origin,
     block: &[u8],
     key: &'a [u8],
     value: &'a [u8],
 ) -> Result<RequestFrame<'a>, Refusal> {
     let options = if block.is_empty() { Options::default() } else { Options::parse(block)? };
-    if options.seen & !(COMMON | own_options(opcode)) != 0 {
+    let common = match origin {
+        Origin::Client => COMMON,
+        Origin::Core => COMMON | only(tag::SPACE),
+    };
+    if options.seen & !(common | own_options(opcode)) != 0 {
         return Err(Refusal::OptionMisplaced);
     }
     let ttl = ttl_of(header.flags, &options)?;
@@ -319,6 +361,7 @@ fn decode_body<'a>(
                 Some(Condition::NewerThan(version)) => SetCondition::NewerThan(Version(version)),
                 Some(Condition::ValueIs) => return Err(Refusal::UnknownCondition),
             },
+            old: OldValue::Omit,
         }),
         Opcode::Delete => Request::Delete {
             key,
@@ -334,11 +377,13 @@ fn decode_body<'a>(
         },
         Opcode::MultiGet => Request::MultiGet(Keys::parse(value).map_err(Refusal::Keys)?),
         Opcode::GetAndTouch => Request::GetAndTouch { key, ttl },
-        Opcode::Touch => Request::Touch { key, ttl },
+        Opcode::Touch => Request::Touch { key, ttl, condition: ExpireCondition::Always },
         Opcode::Exists => Request::Exists { key },
         Opcode::TtlOf => Request::TtlOf { key },
-        Opcode::Append => Request::Extend { key, value, side: Side::Append },
-        Opcode::Prepend => Request::Extend { key, value, side: Side::Prepend },
+        Opcode::Append => Request::Extend { key, value, side: Side::Append, absent: Absent::Miss },
+        Opcode::Prepend => {
+            Request::Extend { key, value, side: Side::Prepend, absent: Absent::Miss }
+        }
         Opcode::Count => {
             let (&delta, rest) = value.split_first_chunk::<8>().ok_or(Refusal::ValueLength)?;
             let &[direction, arithmetic] = rest else { return Err(Refusal::ValueLength) };
@@ -370,9 +415,36 @@ fn decode_body<'a>(
     let head = RequestHead {
         deadline: options.deadline.map(MonotonicUs),
         part: options.part,
+        space: space_of(&options)?,
         ..head_of(header)
     };
     Ok(RequestFrame { head, request })
+}
+
+fn space_of(options: &Options) -> Result<Space, Refusal> {
+    let number = options.space.unwrap_or_default();
+    Space::new(number).ok_or(Refusal::OptionLength(tag::SPACE))
+}
+
+/// A frame of [`between_cores`], whose header is all that was looked at.
+fn decode_between_cores<'a>(
+    header: &RequestHeader,
+    body: &'a [u8],
+) -> Result<RequestFrame<'a>, Refusal> {
+    let (block, rest) = body
+        .split_at_checked(usize::from(header.options_bytes))
+        .ok_or(Refusal::LengthsContradict)?;
+    let (key, value) =
+        rest.split_at_checked(usize::from(header.key_bytes)).ok_or(Refusal::LengthsContradict)?;
+    let options = Options::parse(block)?;
+    let head = RequestHead {
+        answer: if header.flags & flag::NO_REPLY != 0 { Answer::Never } else { Answer::Always },
+        deadline: options.deadline.map(MonotonicUs),
+        part: options.part,
+        space: space_of(&options)?,
+        ..head_of(header)
+    };
+    Ok(RequestFrame { head, request: between_cores::request_of(key, value)? })
 }
 
 fn ttl_of(flags: u8, options: &Options) -> Result<Ttl, Refusal> {
@@ -415,7 +487,12 @@ mod tests {
     #[test]
     fn the_short_way_and_the_full_check_agree() {
         let mut random = StdRng::seed_from_u64(3);
-        let limits = DecodeLimits { key_bytes_max: 12, value_bytes_max: 24, frame_bytes_max: 60 };
+        let limits = DecodeLimits {
+            key_bytes_max: 12,
+            value_bytes_max: 24,
+            frame_bytes_max: 60,
+            origin: Origin::Client,
+        };
         let mut short = 0;
         for _ in 0..200_000 {
             let (key, value) = ([b'k'; 14], [b'v'; 26]);
@@ -425,7 +502,7 @@ mod tests {
                 Request::Get { key, least_version: None }
             } else {
                 let (ttl, condition) = (Ttl::Default, SetCondition::Always);
-                Request::Set(Set { key, value, user_flags: 0, ttl, condition })
+                Request::Set(Set { key, value, user_flags: 0, ttl, condition, old: OldValue::Omit })
             };
             let head = RequestHead {
                 id: RequestId(random.random_range(0..=NOTICE_ID - 1)),

@@ -4,6 +4,7 @@ use crate::limits::{
     HEADER_BYTES, KEY_BYTES_MAX, NOTICE_ID, OPTIONS_BYTES_MAX, TOKEN_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::model::*;
+use crate::wire::between_cores;
 use crate::wire::layout::{
     HELLO_ANY_CORE, Opcode, REQUEST_MAGIC, RequestHeader, TTL_KEEP, TTL_MS_MAX, TTL_NEVER, flag,
     tag,
@@ -12,8 +13,8 @@ use crate::wire::options::{Condition, push_condition, push_option};
 use crate::wire::refusal::EncodeError;
 
 /// All options that one request can have together: deadline (2+8), TTL (2+8), user flags (2+4),
-/// condition (2+9), least version (2+8), initial value (2+8), part (2+2).
-const WRITTEN_OPTIONS_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4;
+/// condition (2+9), least version (2+8), initial value (2+8), part (2+2), space (2+1).
+const WRITTEN_OPTIONS_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4 + 3;
 const _: () = assert!(WRITTEN_OPTIONS_BYTES_MAX <= OPTIONS_BYTES_MAX);
 
 /// What a request has beside its head, once its options are written.
@@ -31,6 +32,19 @@ struct Body<'a> {
 /// The request has no encoding; `out` is as it was.
 #[inline]
 pub fn encode_request(
+    head: &RequestHead,
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    if head.space != Space::default() || between_cores::is_wider(request) {
+        return Err(EncodeError::BetweenCores);
+    }
+    append_or_undo(head, request, out)
+}
+
+/// Appends the frame of a request that has one in wire version 1, but for its space.
+#[inline]
+pub(crate) fn append_or_undo(
     head: &RequestHead,
     request: &Request<'_>,
     out: &mut Vec<u8>,
@@ -60,6 +74,7 @@ fn append(head: &RequestHead, request: &Request<'_>, out: &mut Vec<u8>) -> Resul
     if let Some(part) = head.part {
         push_option(out, tag::PART, &part.to_le_bytes());
     }
+    push_space(head, out);
     if head.answer == Answer::Never {
         if !body.opcode.is_write() {
             return Err(EncodeError::NoReplyToRead);
@@ -99,6 +114,13 @@ fn append(head: &RequestHead, request: &Request<'_>, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
+/// Writes the option with the head's space, where that is not the first.
+pub(crate) fn push_space(head: &RequestHead, out: &mut Vec<u8>) {
+    if head.space != Space::default() {
+        push_option(out, tag::SPACE, &[head.space.number()]);
+    }
+}
+
 /// Writes the request's own options, in ascending order of their tags, so that a request has
 /// one encoding; says what else there is.
 fn write_options<'a>(
@@ -119,7 +141,7 @@ fn write_options<'a>(
             }
             plain(Opcode::Get, key, &[])
         }
-        Request::Set(Set { key, value, user_flags, ttl, condition }) => {
+        Request::Set(Set { key, value, user_flags, ttl, condition, old: _ }) => {
             let mut body = plain(Opcode::Set, key, value);
             push_ttl(&mut body, ttl, out)?;
             if user_flags != 0 {
@@ -135,6 +157,7 @@ fn write_options<'a>(
                 SetCondition::NewerThan(version) => {
                     push_condition(out, Condition::NewerThan(version.0));
                 }
+                SetCondition::ValueIs(_) => return Err(EncodeError::BetweenCores),
             }
             body
         }
@@ -158,15 +181,17 @@ fn write_options<'a>(
             push_ttl(&mut body, ttl, out)?;
             body
         }
-        Request::Touch { key, ttl } => {
+        Request::Touch { key, ttl, condition: _ } => {
             let mut body = plain(Opcode::Touch, key, &[]);
             push_ttl(&mut body, ttl, out)?;
             body
         }
         Request::Exists { key } => plain(Opcode::Exists, key, &[]),
         Request::TtlOf { key } => plain(Opcode::TtlOf, key, &[]),
-        Request::Extend { key, value, side: Side::Append } => plain(Opcode::Append, key, value),
-        Request::Extend { key, value, side: Side::Prepend } => plain(Opcode::Prepend, key, value),
+        Request::Extend { key, value, side, absent: _ } => match side {
+            Side::Append => plain(Opcode::Append, key, value),
+            Side::Prepend => plain(Opcode::Prepend, key, value),
+        },
         Request::Count(Count { key, delta, direction, arithmetic, initial, ttl }) => {
             fixed[..8].copy_from_slice(&delta.to_le_bytes());
             fixed[8] = match direction {
@@ -205,6 +230,21 @@ fn write_options<'a>(
             body.value[1] = token;
             body
         }
+        Request::GetAndDelete { .. }
+        | Request::GetRange { .. }
+        | Request::SetRange { .. }
+        | Request::Length { .. }
+        | Request::CountFloat { .. }
+        | Request::Describe { .. }
+        | Request::Scan { .. }
+        | Request::RandomKey
+        | Request::CountKeys { .. }
+        | Request::KeysInSlot { .. }
+        | Request::Copy { .. }
+        | Request::Rename { .. }
+        | Request::SetMany(_)
+        | Request::Atomic(_)
+        | Request::FlushSpace { .. } => return Err(EncodeError::BetweenCores),
     })
 }
 

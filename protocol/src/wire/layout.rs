@@ -141,6 +141,8 @@ pub(crate) mod tag {
     pub(crate) const LEAST_VERSION: u8 = 0x05;
     pub(crate) const INITIAL: u8 = 0x06;
     pub(crate) const PART: u8 = 0x07;
+    /// Between the cores of a node only.
+    pub(crate) const SPACE: u8 = 0x3D;
     pub(crate) const VERSION: u8 = 0x10;
     pub(crate) const RETRY_AFTER: u8 = 0x11;
 }

@@ -11,6 +11,7 @@
 //! for, or makes room for, bytes that will be refused: [`Decoded::Rejected`] says how many
 //! to discard as they come.
 
+pub mod between_cores;
 mod decode;
 mod encode;
 mod layout;
@@ -18,7 +19,7 @@ mod options;
 mod refusal;
 mod reply;
 
-pub use decode::{DecodeLimits, Decoded, RequestFrame, decode_request};
+pub use decode::{DecodeLimits, Decoded, Origin, RequestFrame, decode_request};
 pub use encode::encode_request;
 pub use layout::{
     FRAME_BYTES_MAX, HELLO_BYTES_MAX, Opcode, REPLY_MAGIC, REQUEST_MAGIC, ReplyKind, TTL_MS_MAX,

@@ -25,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) least_version: Option<u64>,
     pub(crate) initial: Option<u64>,
     pub(crate) part: Option<u16>,
+    pub(crate) space: Option<u8>,
     pub(crate) version: Option<u64>,
     pub(crate) retry_after_us: Option<u32>,
 }
@@ -66,6 +67,10 @@ impl Options {
             tag::LEAST_VERSION => self.least_version = Some(u64_of(tag, value)?),
             tag::INITIAL => self.initial = Some(u64_of(tag, value)?),
             tag::PART => self.part = Some(u16_of(tag, value)?),
+            tag::SPACE => {
+                let &[space] = value else { return Err(Refusal::OptionLength(tag)) };
+                self.space = Some(space);
+            }
             tag::VERSION => self.version = Some(u64_of(tag, value)?),
             tag::RETRY_AFTER => self.retry_after_us = Some(u32_of(tag, value)?),
             _ => return Ok(()),
@@ -110,8 +115,8 @@ fn u16_of(tag: u8, value: &[u8]) -> Result<u16, Refusal> {
 
 /// Bytes of all options that one frame of this version can have together: deadline (2+8),
 /// TTL (2+8), user flags (2+4), condition (2+9), least version (2+8), initial value (2+8),
-/// part (2+2). A reply's are fewer.
-const WRITTEN_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4;
+/// part (2+2), space (2+1). A reply's are fewer.
+const WRITTEN_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4 + 3;
 const _: () = assert!(WRITTEN_BYTES_MAX <= crate::limits::OPTIONS_BYTES_MAX);
 
 /// Appends one option.

@@ -140,6 +140,9 @@ pub enum EncodeError {
     /// [`crate::Answer::Never`] on a request that only reads.
     #[error("only writes may go unanswered")]
     NoReplyToRead,
+    /// Only the cores of a node send each other such a request.
+    #[error("the request has no form in the native protocol")]
+    BetweenCores,
 }
 
 /// Why bytes are not a reply. A client can only close: it cannot know what else is wrong.

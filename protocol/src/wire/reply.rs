@@ -2,6 +2,7 @@
 
 use crate::limits::{HEADER_BYTES, NODE_NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::model::*;
+use crate::wire::between_cores;
 use crate::wire::layout::{
     CORE_RANGE_BYTES, KIND_PART, REPLY_MAGIC, ReplyHeader, ReplyKind, WELCOME_FIXED_BYTES, tag,
 };
@@ -109,6 +110,14 @@ fn encode_rare(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
         Reply::Value(_) | Reply::Done { .. } | Reply::Failed { .. } => {
             unreachable!("encoded by the caller")
         }
+        Reply::Described { .. } | Reply::Keys(_) | Reply::Key { .. } => {
+            let start = out.len();
+            out.extend_from_slice(&[0; HEADER_BYTES]);
+            let kind = between_cores::write_reply(reply, out);
+            let payload_bytes = out.len() - start - HEADER_BYTES;
+            let header = reply_header(head, Status::Ok, kind, none, payload_bytes);
+            out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        }
         Reply::Number { number, version } => {
             put_head(head, Status::Ok, ReplyKind::Number, ReplyOptions::version(version), 8, out);
             out.extend_from_slice(&number.to_le_bytes());
@@ -211,19 +220,30 @@ fn put_head(
     payload_bytes: usize,
     out: &mut Vec<u8>,
 ) {
-    let header = ReplyHeader {
+    let header = reply_header(head, status, kind as u8, options, payload_bytes);
+    out.extend_from_slice(&header.to_bytes());
+    options.append(out);
+}
+
+#[inline]
+fn reply_header(
+    head: &ReplyHead,
+    status: Status,
+    kind: u8,
+    options: ReplyOptions,
+    payload_bytes: usize,
+) -> ReplyHeader {
+    ReplyHeader {
         magic: REPLY_MAGIC,
         status: status as u8,
-        kind: kind as u8 | if head.part.is_some() { KIND_PART } else { 0 },
+        kind: kind | if head.part.is_some() { KIND_PART } else { 0 },
         options_bytes: options.encoded_bytes() as u8,
         id: head.id,
         body_bytes: u32::try_from(options.encoded_bytes() + payload_bytes)
             .expect("no reply is that long"),
         detail: head.part.unwrap_or(0),
         epoch: head.epoch,
-    };
-    out.extend_from_slice(&header.to_bytes());
-    options.append(out);
+    }
 }
 
 /// Decodes the reply at the start of `bytes`, whose body (all after the header) may be

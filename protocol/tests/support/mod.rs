@@ -54,10 +54,11 @@ impl Parts {
             want_version: if self.choices[0] & 2 != 0 { WantVersion::Yes } else { WantVersion::No },
             deadline: self.deadline.map(MonotonicUs),
             part: self.part,
+            space: Space::default(),
         }
     }
 
-    fn ttl(&self) -> Ttl {
+    pub(crate) fn ttl(&self) -> Ttl {
         let ms = self.numbers[0].min(wire::TTL_MS_MAX);
         match self.choices[1] % 5 {
             0 => Ttl::Default,
@@ -99,6 +100,7 @@ impl Parts {
                     3 => SetCondition::VersionIs(version),
                     _ => SetCondition::NewerThan(version),
                 },
+                old: OldValue::Omit,
             }),
             6 => Request::Delete {
                 key,
@@ -108,7 +110,7 @@ impl Parts {
                     _ => DeleteCondition::ValueIs(value),
                 },
             },
-            7 => Request::Touch { key, ttl: self.ttl() },
+            7 => Request::Touch { key, ttl: self.ttl(), condition: ExpireCondition::Always },
             8 => Request::Count(Count {
                 key,
                 delta: self.numbers[2],
@@ -123,7 +125,7 @@ impl Parts {
                 initial: (self.choices[3] & 1 != 0).then_some(self.numbers[1]),
                 ttl: self.ttl(),
             }),
-            9 => Request::Extend { key, value, side },
+            9 => Request::Extend { key, value, side, absent: Absent::Miss },
             10 => Request::Exists { key },
             11 => Request::TtlOf { key },
             12 => Request::Flush { delay_ms: self.numbers[2] as u32 },

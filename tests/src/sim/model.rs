@@ -55,7 +55,7 @@ pub(crate) enum KeyRequest {
         /// When it expires.
         ttl: Ttl,
         /// When it takes effect.
-        condition: SetCondition,
+        condition: SetCondition<'static>,
     },
     /// See [`corelane_protocol::Request::Delete`].
     Delete {
@@ -310,6 +310,7 @@ impl Step<'_> {
                     SetCondition::NewerThan(version) => vec![
                         !matches!(entry.version, KnownVersion::Caller(old) if old >= version.0),
                     ],
+                    SetCondition::ValueIs(_) => unreachable!("not in the native protocol"),
                 };
                 for holds in holds {
                     if holds {
@@ -388,6 +389,7 @@ impl Step<'_> {
                 SetCondition::Always | SetCondition::Absent | SetCondition::NewerThan(_) => {
                     self.set(&None, value, *user_flags, *ttl, *condition, None);
                 }
+                SetCondition::ValueIs(_) => unreachable!("not in the native protocol"),
             },
             KeyRequest::Count { initial: Some(initial), arithmetic, ttl, .. } => {
                 let (version, told) = self.written_version();
@@ -409,7 +411,7 @@ impl Step<'_> {
         value: &Rc<[u8]>,
         user_flags: u32,
         ttl: Ttl,
-        condition: SetCondition,
+        condition: SetCondition<'static>,
         kept: Option<&Expiry>,
     ) {
         if value.len() > self.rules.value_bytes_sure {

@@ -3,8 +3,9 @@
 
 use corelane_protocol::wire;
 use corelane_protocol::{
-    Answer, Arithmetic, Count, DeleteCondition, Direction, Hello, Jitter, Keys, MonotonicUs,
-    Request, RequestHead, Set, SetCondition, Side, Status, Ttl, Version, WantVersion,
+    Absent, Answer, Arithmetic, Count, DeleteCondition, Direction, ExpireCondition, Hello, Jitter,
+    Keys, MonotonicUs, OldValue, Request, RequestHead, Set, SetCondition, Side, Status, Ttl,
+    Version, WantVersion,
 };
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -290,6 +291,7 @@ impl Workload<'_> {
                     user_flags: 0,
                     ttl: Ttl::Never,
                     condition: SetCondition::Always,
+                    old: OldValue::Omit,
                 };
                 client.request(&head, &Request::Set(set), at, awaited);
             }
@@ -422,6 +424,7 @@ impl Workload<'_> {
                     user_flags: 1,
                     ttl: Ttl::Never,
                     condition: SetCondition::Always,
+                    old: OldValue::Omit,
                 };
                 (self.encoded(client, &Request::Set(set)), Status::ValueTooLarge)
             }
@@ -471,6 +474,7 @@ fn on_key<'k>(key: &'k [u8], request: &'k KeyRequest) -> Request<'k> {
             user_flags: *user_flags,
             ttl: *ttl,
             condition: *condition,
+            old: OldValue::Omit,
         }),
         KeyRequest::Delete { condition } => Request::Delete {
             key,
@@ -480,7 +484,9 @@ fn on_key<'k>(key: &'k [u8], request: &'k KeyRequest) -> Request<'k> {
                 DeleteIf::ValueIs(value) => DeleteCondition::ValueIs(value),
             },
         },
-        KeyRequest::Touch { ttl } => Request::Touch { key, ttl: *ttl },
+        KeyRequest::Touch { ttl } => {
+            Request::Touch { key, ttl: *ttl, condition: ExpireCondition::Always }
+        }
         KeyRequest::Count { delta, direction, arithmetic, initial, ttl } => Request::Count(Count {
             key,
             delta: *delta,
@@ -489,7 +495,9 @@ fn on_key<'k>(key: &'k [u8], request: &'k KeyRequest) -> Request<'k> {
             initial: *initial,
             ttl: *ttl,
         }),
-        KeyRequest::Extend { value, side } => Request::Extend { key, value, side: *side },
+        KeyRequest::Extend { value, side } => {
+            Request::Extend { key, value, side: *side, absent: Absent::Miss }
+        }
         KeyRequest::Exists => Request::Exists { key },
         KeyRequest::TtlOf => Request::TtlOf { key },
     }

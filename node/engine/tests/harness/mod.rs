@@ -10,7 +10,8 @@ use corelane_engine::{
 };
 use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
 use corelane_protocol::{
-    Hello, MonotonicUs, Reply, Request, RequestHead, RequestId, Set, SetCondition, Status, Ttl,
+    Hello, MonotonicUs, OldValue, Reply, Request, RequestHead, RequestId, Set, SetCondition,
+    Status, Ttl,
 };
 use corelane_ring::{Core, CoreMap, slot_of};
 use corelane_shard::ShardConfig;
@@ -273,7 +274,17 @@ pub(crate) fn get(id: u32, key: &[u8]) -> Vec<u8> {
 
 pub(crate) fn set(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
     let condition = SetCondition::Always;
-    frame(id, &Request::Set(Set { key, value, user_flags: 0, ttl: Ttl::Never, condition }))
+    frame(
+        id,
+        &Request::Set(Set {
+            key,
+            value,
+            user_flags: 0,
+            ttl: Ttl::Never,
+            condition,
+            old: OldValue::Omit,
+        }),
+    )
 }
 
 pub(crate) fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {
