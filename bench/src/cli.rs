@@ -12,6 +12,7 @@ use crate::generator::session::PIPELINE_MAX;
 use crate::memory::MemoryOptions;
 use crate::options::{SubjectOptions, WorkloadOptions};
 use crate::replay::ReplayOptions;
+use crate::ring::RingOptions;
 use crate::stalls::StallOptions;
 use crate::sweep::options::SweepOptions;
 use crate::workload::Steer;
@@ -48,6 +49,8 @@ pub enum Command {
     Memory(MemoryOptions),
     /// Show the most work that a shard does at once where stores are known to stall.
     Stalls(StallOptions),
+    /// Show how balanced placement on nodes is, and how much a join moves, beside raw rings.
+    Ring(RingOptions),
 }
 
 /// A protocol that the generator speaks.

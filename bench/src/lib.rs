@@ -24,6 +24,7 @@ pub mod options;
 pub mod progress;
 pub mod replay;
 pub mod report;
+pub mod ring;
 pub mod run;
 pub mod stalls;
 pub mod sweep;
