@@ -17,7 +17,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_engine::{Agenda, Closing, ConnectionId, Engine, Mail, Output, ReceiveEnd, SendEnd};
+use corelane_engine::{
+    Agenda, Closing, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
+};
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::limits::NOTICE_ID;
 use corelane_protocol::{MonotonicUs, Reply, ReplyHead, RequestId, Status, wire};
@@ -185,9 +187,9 @@ impl<D: Driver> EventLoop<D> {
                 };
                 self.engine.receive_ended(connection, end, now, &mut world);
             }
-            Event::Sent { connection, buffer, result } => {
+            Event::Sent { connection, packet, result } => {
                 let end = if result.is_ok() { SendEnd::Whole } else { SendEnd::Failed };
-                self.engine.sent(connection, buffer, end, now, &mut world);
+                self.engine.sent(connection, packet, end, now, &mut world);
             }
             Event::Closed { connection } => {
                 self.engine.closed(connection);
@@ -271,8 +273,12 @@ impl<'a, D> World<'a, D> {
 }
 
 impl<D: Driver> Output for World<'_, D> {
-    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
-        self.driver.send(connection, buffer);
+    fn send(&mut self, connection: ConnectionId, packet: Packet) {
+        self.driver.send(connection, packet);
+    }
+
+    fn taken_by_peer(&mut self, connection: ConnectionId) -> Option<u64> {
+        self.driver.taken_by_peer(connection)
     }
 
     fn pause(&mut self, connection: ConnectionId) {

@@ -1,6 +1,7 @@
-//! The one system call that neither std nor a crate in use offers safely.
+//! The system calls that neither std nor a crate in use offers safely.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Raises this process's soft limit of open files to its hard limit, and returns the hard
 /// limit. Raising is always allowed (getrlimit(2)).
@@ -24,9 +25,53 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_max)
 }
 
+/// How many bytes of what was sent on a TCP connection its peer has acknowledged in all, since
+/// it came to be; `None` for a socket that is none. It is `tcpi_bytes_acked` of tcp(7)'s
+/// `TCP_INFO`, there since Linux 4.1.
+#[allow(unsafe_code)]
+pub fn bytes_acknowledged(socket: BorrowedFd<'_>) -> Option<u64> {
+    // struct tcp_info of linux/tcp.h; libc's ends before this field.
+    const BYTES_ACKED: std::ops::Range<usize> = 120..128;
+    let mut info = [0_u8; BYTES_ACKED.end];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info` and the new length to
+    // `length`; both are live and writable.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let whole = result == 0 && length as usize == info.len();
+    whole.then(|| u64::from_ne_bytes(info[BYTES_ACKED].try_into().expect("eight bytes")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn acknowledged_bytes_are_those_that_the_peer_has_got() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let before = bytes_acknowledged(server.as_fd()).unwrap();
+        server.write_all(&[7; 1000]).unwrap();
+        client.read_exact(&mut [0; 1000]).unwrap();
+        // The answer acknowledges.
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0; 1]).unwrap();
+        assert_eq!(bytes_acknowledged(server.as_fd()).unwrap() - before, 1000);
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert_eq!(bytes_acknowledged(one.as_fd()), None);
+    }
     use crate::config::Host;
 
     #[test]

@@ -53,16 +53,17 @@ impl<'b> GetBatch<'b> {
         let (keys, heads) = (&self.keys[..count], &self.heads[..count]);
         let mut answered = 0;
         let mut hits = 0;
-        executor.shard.get_batch(keys, at, |index, entry| {
+        let Executor { shard, leases, .. } = executor;
+        shard.get_batch(keys, at, |index, entry| {
             // Replies are in order, so the first one without room is where to go on.
-            if out.len() >= out_bytes_max {
+            if out.len() + leases.bytes() >= out_bytes_max {
                 return;
             }
             answered += 1;
             match entry {
                 Some(entry) => {
                     hits += 1;
-                    write_entry(&heads[index], &entry, None, out);
+                    write_entry(&heads[index], &entry, None, out, leases);
                 }
                 None => write_failure(out, heads[index], Status::NotFound, ""),
             }

@@ -5,6 +5,7 @@ use corelane_shard::Millis;
 
 use crate::forward::Remote;
 use crate::output::Closing;
+use crate::packet::{Leases, Packet};
 
 /// Names one connection of one core. The generation tells a connection from an earlier
 /// one at the same index.
@@ -92,6 +93,8 @@ pub(crate) struct Connection {
     pub(crate) input: Vec<u8>,
     /// Replies not yet given to the world.
     pub(crate) output: Vec<u8>,
+    /// Large values that belong into `output`.
+    leases: Option<Box<Leases>>,
     pub(crate) resume: Option<Resume>,
     /// Requests at other cores; made when the first one is forwarded.
     pub(crate) remote: Option<Box<Remote>>,
@@ -113,6 +116,7 @@ impl Connection {
             input_since: now,
             input: Vec::new(),
             output: Vec::new(),
+            leases: None,
             resume: None,
             remote: None,
         }
@@ -120,7 +124,37 @@ impl Connection {
 
     /// Reply bytes not yet accepted by the kernel.
     pub(crate) fn pending(&self) -> usize {
-        self.output.len() + self.sending
+        self.waiting() + self.sending
+    }
+
+    /// Reply bytes not yet given to the world.
+    pub(crate) fn waiting(&self) -> usize {
+        self.output.len() + self.leases.as_ref().map_or(0, |leases| leases.bytes())
+    }
+
+    /// Takes over large values of replies that stand in `output` from `start` on.
+    pub(crate) fn add_leases(&mut self, start: usize, leases: &mut Leases) {
+        if leases.bytes() > 0 {
+            self.leases.get_or_insert_default().append(start, leases);
+        }
+    }
+
+    /// The next packet to send.
+    pub(crate) fn packet(&mut self) -> Packet {
+        let Some(leases) = &mut self.leases else {
+            return Packet::from(std::mem::take(&mut self.output));
+        };
+        let packet = leases.packet(&mut self.output);
+        if leases.bytes() == 0 {
+            self.leases = None;
+        }
+        packet
+    }
+
+    /// Drops all replies that were not yet given to the world.
+    pub(crate) fn drop_output(&mut self) {
+        self.output = Vec::new();
+        self.leases = None;
     }
 
     /// Whether requests of it are at other cores, or on their way there.
@@ -150,7 +184,7 @@ impl Connection {
 
     /// Whether there is anything to hand out.
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.output.is_empty() || self.remote.is_some()
+        self.waiting() > 0 || self.remote.is_some()
     }
 
     /// Ends the connection with a last reply that says why.

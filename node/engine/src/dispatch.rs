@@ -68,13 +68,13 @@ impl Dispatcher {
         } else {
             OUTPUT_BYTES_SCARCE
         };
-        cap.saturating_sub(connection.sending)
+        cap.saturating_sub(connection.pending() - connection.output.len())
     }
 
     /// Whether the next request of a connection may be taken.
     pub(crate) fn has_room(&self, connection: &Connection) -> bool {
         matches!(connection.session, Session::Fresh | Session::Open)
-            && connection.output.len() < self.output_room(connection)
+            && connection.output.len() + self.executor.leases.bytes() < self.output_room(connection)
             && !connection.remote.as_ref().is_some_and(|remote| remote.is_full())
     }
 
@@ -160,7 +160,9 @@ impl Dispatcher {
         let at = millis(now);
         let mut batch = GetBatch::new(self.executor.key(b""));
         let mut executed = 0;
-        while executed < frames.len() && replies.len() < MAIL_REPLY_BYTES_MAX {
+        while executed < frames.len()
+            && replies.len() + self.executor.leases.bytes() < MAIL_REPLY_BYTES_MAX
+        {
             let Decoded::Complete { frame, consumed } =
                 wire::decode_request(&frames[executed..], &self.limits)
             else {

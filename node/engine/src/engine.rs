@@ -4,7 +4,6 @@ use corelane_protocol::{MonotonicUs, ReplyHead, RequestId, ShortEpoch, Status, l
 use corelane_ring::Core;
 use corelane_shard::{Millis, ShardError, TickOutcome};
 
-use crate::Mail;
 use crate::config::EngineConfig;
 use crate::connection::{Connection, ConnectionId, Connections, Handover, Reading, Session};
 use crate::counters::Counters;
@@ -17,6 +16,7 @@ use crate::limits::{
 };
 use crate::output::{Closing, Output};
 use crate::timers::Timer;
+use crate::{Mail, Packet};
 
 /// How receiving on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,16 +139,16 @@ impl Engine {
         self.settle(id, now, output);
     }
 
-    /// A send ended; its buffer comes back.
+    /// A send ended; its packet comes back.
     pub fn sent(
         &mut self,
         id: ConnectionId,
-        buffer: Vec<u8>,
+        packet: Packet,
         end: SendEnd,
         now: MonotonicUs,
         output: &mut impl Output,
     ) {
-        self.keep_spare(buffer);
+        self.keep_spare(packet.into_bytes());
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.sending = 0;
         account(connection, &mut self.dispatcher);
@@ -188,6 +188,7 @@ impl Engine {
             Mail::Execute { connection, mut frames } => {
                 let mut replies = self.spare.pop().unwrap_or_default();
                 let executed = self.dispatcher.execute_mail(&frames, now, &mut replies);
+                let leases = self.dispatcher.executor.take_leases();
                 frames.drain(..executed);
                 let rest = if frames.is_empty() {
                     self.keep_spare(frames);
@@ -196,13 +197,16 @@ impl Engine {
                     frames
                 };
                 self.counters_mut().mail_sent += 1;
-                output.mail(from, Mail::Executed { connection, replies, rest });
+                output.mail(from, Mail::Executed { connection, replies, leases, rest });
             }
-            Mail::Executed { connection: id, replies, rest } => {
+            Mail::Executed { connection: id, replies, leases, rest } => {
                 let asker = self.connections.get_mut(id);
                 if let Some(connection) = asker.filter(|c| !c.is_closing()) {
-                    let remote = connection.remote.as_mut().expect("it sent the batch");
+                    if let Some(mut leases) = leases {
+                        connection.add_leases(connection.output.len(), &mut leases.0);
+                    }
                     append(&mut connection.output, replies, &mut self.spare);
+                    let remote = connection.remote.as_mut().expect("it sent the batch");
                     remote.landed(from.0, rest, &mut connection.output);
                     self.pump(id, &[], now);
                     self.list(id);
@@ -333,12 +337,12 @@ impl Engine {
         if connection.is_closing() {
             return;
         }
-        if connection.sending == 0 && !connection.output.is_empty() {
-            let buffer = std::mem::take(&mut connection.output);
-            connection.sending = buffer.len();
+        if connection.sending == 0 && connection.waiting() > 0 {
+            let packet = connection.packet();
+            connection.sending = packet.len();
             connection.sending_since = millis(now);
-            self.dispatcher.executor.counters.bytes_sent += buffer.len() as u64;
-            output.send(id, buffer);
+            self.dispatcher.executor.counters.bytes_sent += packet.len() as u64;
+            output.send(id, packet);
         }
         let room = self.dispatcher.output_room(connection);
         if let Some(remote) = &mut connection.remote
@@ -394,6 +398,7 @@ impl Engine {
             }
             progress.consumed
         };
+        connection.add_leases(0, &mut self.dispatcher.executor.leases);
         if consumed > 0 || connection.input.len() == bytes.len() {
             connection.input_since = millis(now);
         }
@@ -452,7 +457,7 @@ impl Engine {
         }
         connection.finish();
         connection.session = Session::Closing(how);
-        connection.output = Vec::new();
+        connection.drop_output();
         account(connection, &mut self.dispatcher);
         output.close(id, how);
     }
@@ -600,7 +605,10 @@ mod tests {
     struct Nowhere;
 
     impl Output for Nowhere {
-        fn send(&mut self, _: ConnectionId, _: Vec<u8>) {}
+        fn send(&mut self, _: ConnectionId, _: Packet) {}
+        fn taken_by_peer(&mut self, _: ConnectionId) -> Option<u64> {
+            None
+        }
         fn pause(&mut self, _: ConnectionId) {}
         fn resume(&mut self, _: ConnectionId) {}
         fn close(&mut self, _: ConnectionId, _: Closing) {}

@@ -16,6 +16,8 @@ use rand::{RngExt, SeedableRng};
 use crate::changes::ChangeStream;
 use crate::config::{DefaultTtl, EngineConfig};
 use crate::counters::Counters;
+use crate::limits::LEASE_BYTES_MIN;
+use crate::packet::{Leases, MailedLeases};
 use crate::stats;
 
 /// The key space of the native protocol.
@@ -26,6 +28,8 @@ pub(crate) struct Executor {
     pub(crate) shard: Shard,
     pub(crate) counters: Counters,
     pub(crate) config: EngineConfig,
+    /// Large values of the replies that are being written, for whoever keeps the replies.
+    pub(crate) leases: Leases,
     changes: ChangeStream,
     random: SmallRng,
 }
@@ -70,7 +74,14 @@ impl Executor {
     pub(crate) fn new(config: EngineConfig) -> Result<Executor, ShardError> {
         let shard = Shard::new(config.shard.clone())?;
         let random = SmallRng::seed_from_u64(config.seed);
-        Ok(Executor { shard, counters: Counters::default(), config, changes: ChangeStream, random })
+        Ok(Executor {
+            shard,
+            counters: Counters::default(),
+            config,
+            leases: Leases::default(),
+            changes: ChangeStream,
+            random,
+        })
     }
 
     /// Executes one request whose key, if it has one, belongs to this core, and appends
@@ -97,6 +108,12 @@ impl Executor {
         if head.answer == Answer::Never {
             out.truncate(start);
         }
+    }
+
+    /// The large values of the replies just written, for another core.
+    pub(crate) fn take_leases(&mut self) -> Option<Box<MailedLeases>> {
+        let leases = std::mem::take(&mut self.leases);
+        (leases.bytes() > 0).then(|| Box::new(MailedLeases(leases)))
     }
 
     fn perform(
@@ -201,7 +218,7 @@ impl Executor {
             return Err(Status::NotFound);
         };
         self.counters.hits += 1;
-        write_entry(&reply_head(head), &entry, version, out);
+        write_entry(&reply_head(head), &entry, version, out, &mut self.leases);
         Ok(())
     }
 
@@ -366,14 +383,22 @@ impl Executor {
     }
 }
 
-/// Appends the reply with an entry's value.
+/// Appends the reply with an entry's value, which is leased where that is cheaper than a copy.
 pub(crate) fn write_entry(
     head: &ReplyHead,
     entry: &Entry<'_>,
     version: Option<Version>,
     out: &mut Vec<u8>,
+    leases: &mut Leases,
 ) {
     let value = &entry.value;
+    if value.len() >= LEASE_BYTES_MIN
+        && let Some(lease) = value.lease()
+    {
+        wire::write_value_head(head, entry.user_flags, version, value.len(), out);
+        leases.push(out.len(), lease);
+        return;
+    }
     wire::write_value(head, entry.user_flags, version, value.len(), value.chunks(), out);
 }
 

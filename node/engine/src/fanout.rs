@@ -28,7 +28,7 @@ impl Dispatcher {
         let mut stopped = None;
         let rest = (0u16..).zip(keys).skip(usize::from(resume.next_part));
         for (part, key) in rest {
-            if connection.output.len() >= room {
+            if connection.output.len() + self.executor.leases.bytes() >= room {
                 stopped = Some(part);
                 break;
             }

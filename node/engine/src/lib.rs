@@ -36,6 +36,7 @@ mod fanout;
 mod forward;
 mod mail;
 mod output;
+mod packet;
 mod stats;
 mod timers;
 
@@ -44,3 +45,4 @@ pub use connection::{ConnectionId, Handover};
 pub use engine::{Agenda, Engine, ReceiveEnd, SendEnd};
 pub use mail::Mail;
 pub use output::{Closing, Output};
+pub use packet::{MailedLeases, Packet};

@@ -18,6 +18,14 @@ pub const GET_BATCH: usize = 32;
 /// Reply bytes at which the requests of a connection wait while the core's total is used up.
 pub const OUTPUT_BYTES_SCARCE: usize = 16 << 10;
 
+/// Bytes of a value from which it is sent from where it is stored, if it is stored in chunks.
+/// A shorter one is copied, like all that is stored in one piece.
+pub const LEASE_BYTES_MIN: usize = 16 << 10;
+
+/// Leased bytes that one send carries, before its last piece: large values go out in so many
+/// sends, and a send has few pieces (a piece is up to 64 KiB).
+pub const PACKET_LEASED_BYTES: usize = 512 << 10;
+
 /// Bytes of requests of one connection waiting to be forwarded, at which its requests wait.
 pub const FORWARD_BYTES_MAX: usize = 256 << 10;
 

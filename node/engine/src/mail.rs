@@ -2,6 +2,7 @@
 //! one codec serves the network and the mesh.
 
 use crate::ConnectionId;
+use crate::packet::MailedLeases;
 
 /// A message between two cores of one node.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Mail {
         connection: ConnectionId,
         /// Reply frames, ready to be sent.
         replies: Vec<u8>,
+        /// Large values that belong into them.
+        leases: Option<Box<MailedLeases>>,
         /// Frames from the end of the batch that were not executed, because the replies
         /// had reached [`crate::limits::MAIL_REPLY_BYTES_MAX`].
         rest: Vec<u8>,

@@ -2,7 +2,7 @@
 
 use corelane_ring::Core;
 
-use crate::{ConnectionId, Mail};
+use crate::{ConnectionId, Mail, Packet};
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,13 @@ pub enum Closing {
 /// What the engine asks of the world. None of the calls may fail: what cannot be done is
 /// reported later as an input (a send that ended badly, a connection that closed).
 pub trait Output {
-    /// Sends a whole buffer; [`crate::Engine::sent`] brings it back. The engine has at
+    /// Sends a whole packet; [`crate::Engine::sent`] brings it back. The engine has at
     /// most one send a connection under way.
-    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>);
+    fn send(&mut self, connection: ConnectionId, packet: Packet);
+
+    /// A number that grows while the peer of a connection takes what is sent to it, or `None`
+    /// where the world cannot tell. Asked for when a send takes long.
+    fn taken_by_peer(&mut self, connection: ConnectionId) -> Option<u64>;
 
     /// Stops reading. Bytes already on their way may still arrive.
     fn pause(&mut self, connection: ConnectionId);

@@ -11,12 +11,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use corelane_engine::ConnectionId;
+use corelane_engine::{ConnectionId, Packet};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use super::listener::{AcceptFailure, Retry, prepare};
+use crate::system;
+
 use super::{Closing, Driver, DriverConfig, Event, Piece, StartError, Storage, Wait, Waker};
 
 /// Notifications taken in one turn; the kernel keeps the rest for the next.
@@ -208,7 +210,7 @@ impl EpollDriver {
         if let Some(outgoing) = connection.outgoing {
             self.ready.push(Event::Sent {
                 connection: id,
-                buffer: outgoing.buffer,
+                packet: outgoing.buffer.into(),
                 result: Err(io::ErrorKind::ConnectionAborted.into()),
             });
         }
@@ -246,7 +248,7 @@ impl EpollDriver {
                 continue;
             };
             if let Some(Outgoing { buffer, .. }) = connection.outgoing.take() {
-                self.ready.push(Event::Sent { connection: id, buffer, result });
+                self.ready.push(Event::Sent { connection: id, packet: buffer.into(), result });
             }
             self.finish(id);
         }
@@ -439,13 +441,18 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn send(&mut self, id: ConnectionId, buffer: Vec<u8>) {
+    fn send(&mut self, id: ConnectionId, packet: Packet) {
+        let buffer = packet.copied().into_bytes();
         let connection = self.expect(id);
         let previous = connection.outgoing.replace(Outgoing { buffer, sent: 0 });
         assert!(previous.is_none(), "one send at a time");
         if connection.writing == Writing::Possible {
             self.writable.push_back(id);
         }
+    }
+
+    fn taken_by_peer(&mut self, id: ConnectionId) -> Option<u64> {
+        system::bytes_acknowledged(self.find(id)?.socket.as_fd())
     }
 
     fn close(&mut self, id: ConnectionId, how: Closing) {

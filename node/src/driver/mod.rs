@@ -9,7 +9,7 @@
 //!   [`Piece::bytes`], which borrows the piece and not the driver, and gives the piece back
 //!   with [`Driver::recycle`]. There are [`DriverConfig::buffers`] pieces; while all are
 //!   out, nothing is received.
-//! - At most one send a connection is under way. Its buffer belongs to the driver until
+//! - At most one send a connection is under way. Its packet belongs to the driver until
 //!   [`Event::Sent`], which brings it back, whole or failed: short sends are the driver's
 //!   to finish.
 //! - [`Driver::turn`] is the only call that may block.
@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use corelane_engine::{Closing, ConnectionId};
+use corelane_engine::{Closing, ConnectionId, Packet};
 
 pub use self::epoll::EpollDriver;
 pub use self::uring::UringDriver;
@@ -121,8 +121,8 @@ pub enum Event {
     Sent {
         /// On this connection.
         connection: ConnectionId,
-        /// The buffer, given back.
-        buffer: Vec<u8>,
+        /// The packet, given back.
+        packet: Packet,
         /// Whether all of it went out.
         result: io::Result<()>,
     },
@@ -182,8 +182,11 @@ pub trait Driver {
     /// Receives again.
     fn resume(&mut self, connection: ConnectionId);
 
-    /// Sends a whole buffer. There must be no send under way on this connection.
-    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>);
+    /// Sends a whole packet. There must be no send under way on this connection.
+    fn send(&mut self, connection: ConnectionId, packet: Packet);
+
+    /// A number that grows while the peer takes what is sent, as far as the kernel tells it.
+    fn taken_by_peer(&mut self, connection: ConnectionId) -> Option<u64>;
 
     /// Closes; [`Event::Closed`] follows.
     fn close(&mut self, connection: ConnectionId, how: Closing);

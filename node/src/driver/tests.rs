@@ -231,10 +231,10 @@ impl<D: Driver> Rig<D> {
                 let previous = log.ended.replace(result.map_err(|error| error.kind()));
                 assert_eq!((log.closed, previous), (0, None), "a second end");
             }
-            Event::Sent { connection, buffer, result } => {
+            Event::Sent { connection, packet, result } => {
                 let log = self.seen.connections.get_mut(&connection).unwrap();
                 assert_eq!(log.closed, 0, "sent after it was closed");
-                log.sent.push((buffer, result.map_err(|error| error.kind())));
+                log.sent.push((packet.into_bytes(), result.map_err(|error| error.kind())));
                 log.sending = false;
                 self.flush(connection);
             }
@@ -253,7 +253,7 @@ impl<D: Driver> Rig<D> {
         if !log.sending && !log.output.is_empty() {
             log.sending = true;
             let output = std::mem::take(&mut log.output);
-            self.driver.send(connection, output);
+            self.driver.send(connection, output.into());
         }
     }
 
@@ -408,7 +408,7 @@ fn reports_a_half_close_and_still_sends<D: Driver>(make: Make<D>) {
     rig.until("the end is seen", |rig| rig.log(connection).ended.is_some());
     assert_eq!(rig.log(connection).ended, Some(Ok(())));
     assert_eq!(rig.log(connection).received, b"last words");
-    rig.driver.send(connection, b"answer".to_vec());
+    rig.driver.send(connection, b"answer".to_vec().into());
     rig.until("it is sent", |rig| !rig.log(connection).sent.is_empty());
     // The peer has ended already, so there is nothing to drain.
     rig.close(connection, Closing::Drained);
@@ -421,7 +421,7 @@ fn reports_a_half_close_and_still_sends<D: Driver>(make: Make<D>) {
 fn stick<D: Driver>(rig: &mut Rig<D>, connection: ConnectionId) -> Vec<u8> {
     rig.log(connection).sent.clear();
     let message = pattern(16 << 20, 5);
-    rig.driver.send(connection, message.clone());
+    rig.driver.send(connection, message.clone().into());
     rig.settle();
     assert!(rig.log(connection).sent.is_empty(), "nobody has read it");
     message
@@ -541,7 +541,7 @@ fn drains_input_so_that_the_last_reply_arrives<D: Driver>(make: Make<D>) {
     let reply = pattern(100_000, 9);
     // More than fits the socket buffers, so the client needs the drain to get on.
     let writer = write_in_background(&client, &pattern(8 << 20, 1));
-    rig.driver.send(connection, reply.clone());
+    rig.driver.send(connection, reply.clone().into());
     rig.driver.close(connection, Closing::Drained);
     let reader = read_in_background(&client, usize::MAX);
     rig.until("the client has all of it", |_| writer.is_finished() && reader.is_finished());
@@ -751,7 +751,7 @@ fn sends_on_more_connections_than_the_queue_has_entries<D: Driver>(make: Make<D>
     let mut crowd = crowd(&mut rig, 600);
     for (_, connection) in &crowd {
         let message = pattern(50, connection.index as usize);
-        rig.driver.send(*connection, message);
+        rig.driver.send(*connection, message.into());
     }
     rig.until("all is sent", |rig| {
         crowd.iter().all(|(_, connection)| rig.seen.connections[connection].sent.len() == 1)

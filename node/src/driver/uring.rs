@@ -12,11 +12,13 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
-use corelane_engine::ConnectionId;
+use corelane_engine::{ConnectionId, Packet};
 use corelane_uring::{Armed, Completion, Config, Faults, NoFaults, Receipt, Ring, Token};
 use socket2::SockRef;
 
 use super::listener::{AcceptFailure, Retry, prepare};
+use crate::system;
+
 use super::{Closing, Driver, DriverConfig, Event, Piece, StartError, Storage, Wait, Waker};
 
 /// Entries of the submission queue: 32 KiB that stay in the cache. A turn with more
@@ -231,7 +233,7 @@ impl<F: Faults> UringDriver<F> {
             Completion::Sent { token, buffer, result } => {
                 let connection = id(token);
                 self.expect(connection).sending = Sending::Idle;
-                events.push(Event::Sent { connection, buffer, result });
+                events.push(Event::Sent { connection, packet: buffer.into(), result });
                 self.advance(connection);
             }
             Completion::Woken => {
@@ -393,9 +395,14 @@ impl<F: Faults> Driver for UringDriver<F> {
         }
     }
 
-    fn send(&mut self, id: ConnectionId, buffer: Vec<u8>) {
+    fn send(&mut self, id: ConnectionId, packet: Packet) {
         self.expect(id).sending = Sending::UnderWay;
-        self.ring.send(token(id), buffer);
+        self.ring.send(token(id), packet.copied().into_bytes());
+    }
+
+    fn taken_by_peer(&mut self, id: ConnectionId) -> Option<u64> {
+        self.find(id)?;
+        system::bytes_acknowledged(self.ring.socket(id.index)?)
     }
 
     fn close(&mut self, id: ConnectionId, how: Closing) {

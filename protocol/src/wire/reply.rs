@@ -76,6 +76,7 @@ pub fn write_value<'c>(
     pieces: impl IntoIterator<Item = &'c [u8]>,
     out: &mut Vec<u8>,
 ) {
+    out.reserve(VALUE_HEAD_BYTES_MAX + value_bytes);
     write_value_head(head, user_flags, version, value_bytes, out);
     let start = out.len();
     for piece in pieces {
@@ -83,6 +84,9 @@ pub fn write_value<'c>(
     }
     assert_eq!(out.len() - start, value_bytes, "a value must be as long as its frame says");
 }
+
+/// The longest that [`write_value_head`] appends: header, user flags and version.
+const VALUE_HEAD_BYTES_MAX: usize = HEADER_BYTES + (2 + 4) + (2 + 8);
 
 /// Appends all of a [`Reply::Value`]'s frame but the value itself, for a caller that sends
 /// the bytes from where they are.
@@ -100,7 +104,7 @@ pub fn write_value_head(
     assert!(value_bytes <= VALUE_BYTES_MAX, "no value is that long");
     let user_flags = (user_flags != 0).then_some(user_flags);
     let options = ReplyOptions { user_flags, version, retry_after_us: None };
-    out.reserve(HEADER_BYTES + options.encoded_bytes() + value_bytes);
+    out.reserve(VALUE_HEAD_BYTES_MAX);
     put_head(head, Status::Ok, ReplyKind::Value, options, value_bytes, out);
 }
 

@@ -1,7 +1,7 @@
 //! A fake socket between one client and the node: two byte streams with nothing between
 //! them but delay.
 
-use corelane_engine::{Closing, ConnectionId};
+use corelane_engine::{Closing, ConnectionId, Packet};
 
 /// Where the node's end of a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +41,37 @@ pub(crate) enum Reading {
     Detaching(u8),
 }
 
-/// A buffer that the engine gave to be sent.
+/// A packet that the engine gave to be sent. Its bytes are read as they go out, like a kernel
+/// does that takes a part now and a part later.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    pub(crate) buffer: Vec<u8>,
-    pub(crate) done: usize,
+    packet: Packet,
+    done: usize,
+}
+
+impl Sending {
+    pub(crate) fn new(packet: Packet) -> Sending {
+        Sending { packet, done: 0 }
+    }
+
+    /// Moves the next bytes to `out`; whether that was the last of them.
+    pub(crate) fn progress(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        let end = self.packet.len().min(self.done + bytes_max);
+        let mut at = 0;
+        for piece in self.packet.pieces() {
+            let from = self.done.clamp(at, at + piece.len()) - at;
+            let to = end.clamp(at, at + piece.len()) - at;
+            out.extend_from_slice(&piece[from..to]);
+            at += piece.len();
+        }
+        self.done = end;
+        end == self.packet.len()
+    }
+
+    /// The packet, to be given back.
+    pub(crate) fn into_packet(self) -> Packet {
+        self.packet
+    }
 }
 
 /// A fake socket.

@@ -7,7 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use corelane_engine::limits::{MAIL_CREDITS, MAIL_LANE_SLOTS};
-use corelane_engine::{Agenda, Closing, ConnectionId, Engine, Mail, Output, ReceiveEnd, SendEnd};
+use corelane_engine::{
+    Agenda, Closing, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
+};
 use corelane_protocol::MonotonicUs;
 use corelane_ring::Core;
 use rand::rngs::SmallRng;
@@ -39,7 +41,7 @@ enum Parcel {
 /// What an engine asked for.
 #[derive(Debug)]
 enum Effect {
-    Send(ConnectionId, Vec<u8>),
+    Send(ConnectionId, Packet),
     Pause(ConnectionId),
     Resume(ConnectionId),
     Close(ConnectionId, Closing),
@@ -52,8 +54,12 @@ enum Effect {
 struct Effects(Vec<Effect>);
 
 impl Output for Effects {
-    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
-        self.0.push(Effect::Send(connection, buffer));
+    fn send(&mut self, connection: ConnectionId, packet: Packet) {
+        self.0.push(Effect::Send(connection, packet));
+    }
+
+    fn taken_by_peer(&mut self, _: ConnectionId) -> Option<u64> {
+        None
     }
 
     fn pause(&mut self, connection: ConnectionId) {
@@ -291,18 +297,16 @@ impl World {
             if !link.client_reads {
                 return;
             }
-            let end = sending.buffer.len().min(sending.done + piece_bytes);
-            link.to_client.extend_from_slice(&sending.buffer[sending.done..end]);
-            sending.done = end;
+            let is_whole = sending.progress(piece_bytes, &mut link.to_client);
             self.progress += 1;
-            if end < sending.buffer.len() {
+            if !is_whole {
                 return;
             }
         }
-        let buffer = link.sending.take().expect("looked at above").buffer;
+        let packet = link.sending.take().expect("looked at above").into_packet();
         let end = if broken { SendEnd::Failed } else { SendEnd::Whole };
         self.progress += 1;
-        state.engine.sent(id, buffer, end, now, &mut state.effects);
+        state.engine.sent(id, packet, end, now, &mut state.effects);
     }
 
     fn progress_receive(&mut self, core: usize, at: usize, id: ConnectionId, pace: Pace) {
@@ -401,12 +405,12 @@ impl World {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Mail(to, mail) => self.post(core, to.index(), mail),
-                Effect::Send(id, buffer) => {
-                    assert!(!buffer.is_empty(), "an empty send");
+                Effect::Send(id, packet) => {
+                    assert!(!packet.is_empty(), "an empty send");
                     let link = self.named(core, id);
                     assert!(link.sending.is_none(), "two sends under way");
                     assert!(link.closing.is_none(), "a send after closing");
-                    link.sending = Some(Sending { buffer, done: 0 });
+                    link.sending = Some(Sending::new(packet));
                 }
                 Effect::Pause(id) => {
                     let pieces = self.random.random_range(0..=2);

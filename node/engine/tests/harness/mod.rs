@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use corelane_engine::{
     Agenda, Closing, ConnectionId, DefaultTtl, Engine, EngineConfig, JitterMode, Mail, Output,
-    ReceiveEnd, SendEnd,
+    Packet, ReceiveEnd, SendEnd,
 };
 use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
 use corelane_protocol::{
@@ -26,13 +26,15 @@ pub(crate) struct Wire {
 /// What an engine has asked for on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// The buffer being sent.
-    pub(crate) sending: Option<Vec<u8>>,
+    /// The packet being sent.
+    pub(crate) sending: Option<Packet>,
     /// Everything that was sent.
     pub(crate) sent: Vec<u8>,
     pub(crate) paused: bool,
     pub(crate) closing: Vec<Closing>,
     pub(crate) detaching: bool,
+    /// What the world says of the peer's progress.
+    pub(crate) taken_by_peer: Option<u64>,
 }
 
 /// Records what one engine asks for.
@@ -49,11 +51,15 @@ impl Recorder {
 }
 
 impl Output for Recorder {
-    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+    fn send(&mut self, connection: ConnectionId, packet: Packet) {
         let seen = self.of(connection);
         assert!(seen.sending.is_none(), "two sends under way");
-        assert!(!buffer.is_empty());
-        seen.sending = Some(buffer);
+        assert!(!packet.is_empty());
+        seen.sending = Some(packet);
+    }
+
+    fn taken_by_peer(&mut self, connection: ConnectionId) -> Option<u64> {
+        self.of(connection).taken_by_peer
     }
 
     fn pause(&mut self, connection: ConnectionId) {
@@ -156,11 +162,11 @@ impl Node {
     /// The send under way ends; whether there was one.
     pub(crate) fn end_send(&mut self, wire: Wire, end: SendEnd) -> bool {
         let output = &mut self.outputs[wire.core];
-        let Some(buffer) = output.of(wire.id).sending.take() else { return false };
+        let Some(packet) = output.of(wire.id).sending.take() else { return false };
         if end == SendEnd::Whole {
-            output.of(wire.id).sent.extend_from_slice(&buffer);
+            packet.pieces().for_each(|p| output.of(wire.id).sent.extend_from_slice(p));
         }
-        self.engines[wire.core].sent(wire.id, buffer, end, self.now, output);
+        self.engines[wire.core].sent(wire.id, packet, end, self.now, output);
         true
     }
 
