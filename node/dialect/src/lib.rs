@@ -17,7 +17,10 @@
 
 mod detect;
 mod facts;
+pub mod fuzz;
 pub mod limits;
+pub mod memcached;
+mod number;
 pub mod resp;
 mod step;
 

@@ -1,8 +1,8 @@
 //! What a dialect makes of a client's bytes, for whoever executes requests.
 
-use corelane_protocol::{MonotonicUs, Reply, Request, RequestHead, Value, Version};
+use corelane_protocol::{Description, MonotonicUs, Reply, Request, RequestHead, Value, Version};
 
-use crate::resp;
+use crate::{memcached, resp};
 
 /// One moment on both clocks: expiries that clients give as wall time are translated with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +80,22 @@ pub struct ValueHead {
     pub user_flags: u32,
     /// The version, where it was asked for.
     pub version: Option<Version>,
+    /// What else is known, where that was asked for.
+    pub description: Option<Description>,
 }
 
 impl ValueHead {
     /// That of a value in one piece.
     pub fn of(value: &Value<'_>) -> ValueHead {
         let Value { bytes, user_flags, version } = *value;
-        ValueHead { bytes: bytes.len(), user_flags, version }
+        ValueHead { bytes: bytes.len(), user_flags, version, description: None }
+    }
+
+    /// That of a value with its description.
+    pub fn of_described(description: &Description) -> ValueHead {
+        let Description { value_bytes, user_flags, version, .. } = *description;
+        let bytes = usize::try_from(value_bytes).expect("a value is in memory");
+        ValueHead { bytes, user_flags, version, description: Some(*description) }
     }
 }
 
@@ -95,6 +104,8 @@ impl ValueHead {
 pub enum Parts<'a> {
     /// Of a RESP command.
     Resp(resp::Parts<'a>),
+    /// Of a memcached command.
+    Memcached(memcached::Parts<'a>),
 }
 
 impl<'a> Iterator for Parts<'a> {
@@ -103,12 +114,14 @@ impl<'a> Iterator for Parts<'a> {
     fn next(&mut self) -> Option<Part<'a>> {
         match self {
             Parts::Resp(parts) => parts.next(),
+            Parts::Memcached(parts) => parts.next(),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
             Parts::Resp(parts) => parts.size_hint(),
+            Parts::Memcached(parts) => parts.size_hint(),
         }
     }
 }
@@ -120,23 +133,25 @@ impl ExactSizeIterator for Parts<'_> {}
 pub enum Shape {
     /// In RESP.
     Resp(resp::Shape),
+    /// In memcached's text or meta protocol.
+    Memcached(memcached::Shape),
 }
 
 impl Shape {
     /// Appends the rendering of a reply. `echo` is that of the part, here and below.
     pub fn render(self, echo: &[u8], reply: &Reply<'_>, moment: Moment, out: &mut Vec<u8>) {
-        let _ = echo;
         match self {
             Shape::Resp(shape) => shape.render(reply, moment, out),
+            Shape::Memcached(shape) => shape.render(echo, reply, moment, out),
         }
     }
 
     /// Appends what comes before the bytes of a value. With the bytes and
     /// [`Shape::value_trailer`] it is what [`Shape::render`] makes of a [`Reply::Value`].
     pub fn value_header(self, echo: &[u8], head: ValueHead, moment: Moment, out: &mut Vec<u8>) {
-        let _ = (echo, moment);
         match self {
             Shape::Resp(shape) => shape.value_header(head.bytes, out),
+            Shape::Memcached(shape) => shape.value_header(echo, head, moment, out),
         }
     }
 
@@ -144,6 +159,7 @@ impl Shape {
     pub fn value_trailer(self, out: &mut Vec<u8>) {
         match self {
             Shape::Resp(shape) => shape.value_trailer(out),
+            Shape::Memcached(shape) => shape.value_trailer(out),
         }
     }
 }
@@ -158,4 +174,6 @@ pub enum Gather {
     },
     /// They are added up, joined or chosen from, as RESP has it.
     Resp(resp::Gather),
+    /// They are added up, as memcached has it.
+    Memcached(memcached::Gather),
 }

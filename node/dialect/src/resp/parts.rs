@@ -1,6 +1,6 @@
 //! Commands that take many keys, as one request a key.
 
-use corelane_protocol::{DeleteCondition, Request, RequestHead, Set, SetCondition, Ttl};
+use corelane_protocol::{DeleteCondition, OldValue, Request, RequestHead, Set, SetCondition, Ttl};
 
 use super::parse::Args;
 use super::shape::Shape;
@@ -52,6 +52,7 @@ impl<'a> Iterator for Parts<'a> {
                 user_flags: 0,
                 ttl: Ttl::Default,
                 condition: SetCondition::Always,
+                old: OldValue::Omit,
             }),
         };
         Some(Part { head: self.head, request, shape: AnyShape::Resp(self.shape), echo: b"" })

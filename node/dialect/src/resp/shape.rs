@@ -77,7 +77,11 @@ impl Shape {
             Reply::Failed { status, message } => self.failure(status, message, out),
             Reply::Busy { .. } => write::error(b"BUSY Corelane is overloaded, try again", out),
             Reply::Stats { text, .. } => write::verbatim(self.revision, text, out),
-            Reply::Welcome(_) | Reply::End => {
+            Reply::Described { .. }
+            | Reply::Keys(_)
+            | Reply::Key { .. }
+            | Reply::Welcome(_)
+            | Reply::End => {
                 unreachable!("no RESP command asks for what {reply:?} answers")
             }
         }

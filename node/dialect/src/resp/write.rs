@@ -1,5 +1,7 @@
 //! The forms of RESP2 and RESP3, written.
 
+use crate::number::unsigned;
+
 /// Which revision of the protocol a connection speaks; `HELLO` changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Revision {
@@ -16,21 +18,6 @@ pub(crate) fn decimal(number: i64, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     unsigned(number.unsigned_abs(), out);
-}
-
-/// Appends a number in decimal.
-pub(crate) fn unsigned(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 fn line(kind: u8, number: u64, out: &mut Vec<u8>) {

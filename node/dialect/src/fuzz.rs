@@ -1,0 +1,122 @@
+//! Entry points for fuzzing and seeded tests: what must hold for any input.
+
+use corelane_protocol::{MonotonicUs, Reply, Request, Status, Value, Version, WantVersion};
+
+use crate::memcached;
+use crate::{Facts, Gather, Moment, Part, Step, Taken};
+
+/// Longest value in these runs, in bytes: short enough for inputs to pass it.
+const VALUE_BYTES_MAX: usize = 64;
+
+const MOMENT: Moment = Moment { now: MonotonicUs(1), unix_ms: 1_700_000_000_000 };
+
+/// A node with or without a token.
+struct Node {
+    token: Option<&'static [u8]>,
+}
+
+impl Facts for Node {
+    fn needs_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    fn is_token(&self, password: &[u8]) -> bool {
+        self.token == Some(password)
+    }
+
+    fn connection_number(&self) -> u64 {
+        1
+    }
+}
+
+/// The same bytes of a memcached client are answered in the same way however they are cut:
+/// whole, byte by byte, and in pieces of the lengths in `cuts`, over and over.
+///
+/// # Panics
+/// They are not.
+pub fn memcached(input: &[u8], cuts: &[u8]) {
+    for token in [None, Some(b"token".as_slice())] {
+        let node = Node { token };
+        let whole = memcached_answers(&node, input, [input.len()].into_iter());
+        let bytes = memcached_answers(&node, input, std::iter::repeat(1));
+        assert_eq!(whole, bytes, "byte by byte: {}", input.escape_ascii());
+        let pieces = cuts.iter().cycle().map(|cut| usize::from(*cut) + 1);
+        let cut = memcached_answers(&node, input, pieces);
+        assert_eq!(whole, cut, "cut by {cuts:?}: {}", input.escape_ascii());
+    }
+}
+
+/// What is asked and answered, until the input or the connection ends.
+fn memcached_answers(
+    node: &Node,
+    input: &[u8],
+    mut pieces: impl Iterator<Item = usize>,
+) -> (Vec<String>, Vec<u8>) {
+    let mut session = memcached::Session::new(VALUE_BYTES_MAX, node);
+    let (mut asked, mut answered) = (Vec::new(), Vec::new());
+    let (mut start, mut end) = (0, 0);
+    while end < input.len() {
+        end = input.len().min(end + pieces.next().unwrap_or(usize::MAX).max(1));
+        loop {
+            let here = &input[start..end];
+            match session.step(here, node, MOMENT, &mut answered) {
+                Taken::Incomplete { needed } => {
+                    assert!(needed > here.len(), "{needed} of {}", here.len());
+                    break;
+                }
+                Taken::Whole { consumed, step } => {
+                    assert!(consumed <= here.len());
+                    assert!(consumed > 0 || matches!(step, Step::Close));
+                    start += consumed;
+                    if !answer(step, &mut asked, &mut answered) {
+                        return (asked, answered);
+                    }
+                }
+            }
+        }
+    }
+    (asked, answered)
+}
+
+/// Answers a step by a reply that its requests alone decide; whether the connection goes on.
+fn answer(step: Step<'_>, asked: &mut Vec<String>, answered: &mut Vec<u8>) -> bool {
+    let mut one = |part: Part<'_>| {
+        asked.push(format!("{:?} {:?}", part.head, part.request));
+        part.shape.render(part.echo, &reply(&part), MOMENT, answered);
+    };
+    match step {
+        Step::Answered => {}
+        Step::One(part) => one(part),
+        Step::Several { parts, gather } => {
+            let announced = parts.len();
+            assert_eq!(parts.map(one).count(), announced);
+            asked.push(format!("{gather:?}"));
+            if let Gather::InOrder { end } = gather {
+                answered.extend_from_slice(end);
+            }
+        }
+        Step::Everywhere { head, request, gather } => {
+            asked.push(format!("{head:?} {request:?} {gather:?}"));
+        }
+        Step::Close => return false,
+    }
+    true
+}
+
+/// Some reply that a request of this kind may have.
+fn reply<'a>(part: &Part<'a>) -> Reply<'a> {
+    let version = (part.head.want_version == WantVersion::Yes).then_some(Version(77));
+    let key = part.request.key().unwrap_or_default();
+    match (key.len() % 3, &part.request) {
+        (1, _) => Reply::Failed { status: Status::NotFound, message: "" },
+        (_, Request::Get { .. } | Request::GetAndTouch { .. }) => {
+            Reply::Value(Value { bytes: key, user_flags: 5, version })
+        }
+        (_, Request::Count(_)) => Reply::Number { number: 42, version },
+        (2, Request::Set(_) | Request::Delete { .. }) => {
+            Reply::Failed { status: Status::ConditionFailed, message: "" }
+        }
+        (_, Request::Describe { .. }) => Reply::Failed { status: Status::OutOfMemory, message: "" },
+        _ => Reply::Done { version },
+    }
+}
