@@ -28,6 +28,6 @@ pub use reserve::Prefaulter;
 pub use shard::{BUDGET_BYTES_MIN, Shard, Upload};
 pub use stats::ShardStats;
 pub use types::{
-    Cause, Change, Changes, Cursor, End, Entry, EntryKey, EntryVersion, Expiry, KEY_BYTES_MAX, Key,
-    Millis, SLOTS, SPACES, ShardError, TickOutcome, Value, Write, WriteError,
+    Cause, Change, Changes, Cursor, Details, End, Entry, EntryKey, EntryVersion, Expiry,
+    KEY_BYTES_MAX, Key, Millis, SLOTS, SPACES, ShardError, TickOutcome, Value, Write, WriteError,
 };

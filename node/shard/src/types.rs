@@ -145,6 +145,15 @@ impl<'s> Value<'s> {
     }
 }
 
+/// What an entry costs and how it was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// Bytes of its record, its word in the index, and its chunks where it is large.
+    pub memory_bytes: u64,
+    /// How often it was read, as far as the policy counts and has not forgotten it.
+    pub uses: u8,
+}
+
 /// The key of an entry met while walking the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryKey<'s> {

@@ -444,6 +444,10 @@ impl World {
         let payload = self.model.items.iter();
         let payload: usize = payload.map(|(name, item)| name.1.len() + item.value.len()).sum();
         assert_eq!(stats.payload_bytes, payload as u64);
+        for space in [0, 1, 3] {
+            let items = self.model.items.keys().filter(|name| name.0 == space).count();
+            assert_eq!(self.shard.space_len(space), items as u64);
+        }
         for slot in [0, 1, 16_383] {
             let items = self.model.items.keys();
             let items = items.filter(|name| slot_of_any(&name.1) == slot).count();

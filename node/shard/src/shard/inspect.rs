@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Shard;
 use crate::class::Kind;
 use crate::entry::{Placement, Stored};
-use crate::types::{Expiry, Millis};
+use crate::types::{Expiry, Millis, SPACES};
 
 impl Shard {
     /// Checks everything that must hold between two calls. It takes time and memory in
@@ -20,6 +20,7 @@ impl Shard {
             timers.entry(mark.0).or_default().push(fires);
         });
         let mut handles = HashSet::new();
+        let mut space_items = [0; SPACES as usize];
         let (mut slot_bytes, mut payload, mut large, mut expiring) = (0, 0, 0, 0);
         self.index.invariants(&self.heap, |leaf, word| {
             let handle = word.handle();
@@ -36,6 +37,7 @@ impl Shard {
             assert_eq!(leaf.known_hash(word) >> unknown, hash >> unknown, "LIVE");
             let bytes = (stored.key().len() + stored.value_length()) as u64;
             payload += bytes;
+            space_items[usize::from(stored.space())] += 1;
             if stored.placement() == Placement::Chunks {
                 large += bytes;
             }
@@ -56,5 +58,6 @@ impl Shard {
         assert_eq!(payload, self.payload_bytes, "COUNTED");
         assert_eq!(large, self.large_payload_bytes, "COUNTED");
         assert_eq!(expiring, self.expiring, "COUNTED");
+        assert_eq!(space_items, self.space_items, "COUNTED");
     }
 }

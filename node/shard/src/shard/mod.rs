@@ -13,6 +13,7 @@
 //! [`Shard::tick`] ([`upkeep`]).
 
 mod batch;
+mod describe;
 mod inspect;
 mod read;
 mod room;
@@ -63,6 +64,8 @@ pub struct Shard {
     room: Room,
     discarded: Discarded,
     version: u64,
+    /// Entries of each key space.
+    space_items: [u64; SPACES as usize],
     /// Entries with an expiry.
     expiring: u64,
     /// Keys and values of entries that can be found.
@@ -119,6 +122,7 @@ impl Shard {
             room: Room::default(),
             discarded: Discarded::default(),
             version: config.version_seed,
+            space_items: [0; SPACES as usize],
             expiring: 0,
             payload_bytes: 0,
             large_payload_bytes: 0,
@@ -248,6 +252,7 @@ impl Shard {
             self.large_payload_bytes -= payload;
         }
         self.expiring -= u64::from(word.expires());
+        self.space_items[usize::from(stored.space())] -= 1;
     }
 }
 

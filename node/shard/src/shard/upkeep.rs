@@ -5,7 +5,7 @@ use crate::entry::{Placement, Stored};
 use crate::heap::Heap;
 use crate::index::word::Word;
 use crate::index::{Leaf, Mark};
-use crate::types::{Cause, Changes, Expiry, Millis, TickOutcome};
+use crate::types::{Cause, Changes, Expiry, Millis, SPACES, TickOutcome};
 use crate::wheel::{Span, Verdict};
 
 /// Records of pages looked at for flushed ones in one slice.
@@ -29,6 +29,7 @@ impl Shard {
         self.evictor.flush();
         self.room.flush();
         self.expiring = 0;
+        self.space_items = [0; SPACES as usize];
         self.payload_bytes = 0;
         self.large_payload_bytes = 0;
         changes.flushed();

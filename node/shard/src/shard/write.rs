@@ -255,6 +255,7 @@ impl Shard {
             self.large_payload_bytes += payload;
         }
         self.expiring += u64::from(word.expires());
+        self.space_items[usize::from(key.space)] += 1;
         self.counts.written_bytes += payload;
         self.sweep_if_littered(now);
         Ok(())
