@@ -122,6 +122,7 @@ impl<D: Driver> EventLoop<D> {
 
             let mut wait = match (agenda, mail) {
                 (Agenda::Now, _) | (_, Drained::More) => Wait::No,
+                _ if self.engine.awaits_sends() => Wait::No,
                 (Agenda::At(at), Drained::Empty) => {
                     let until = Duration::from_micros(at.0.saturating_sub(now.0));
                     Wait::AtMost(until.min(if delivered { WAIT_MAX } else { WAIT_FOR_LANE }))
@@ -147,7 +148,9 @@ impl<D: Driver> EventLoop<D> {
         let until = MonotonicUs(self.clock.now().0 + limit_us);
         loop {
             self.driver.turn(Wait::No, events)?;
-            if !events.is_empty() || self.lanes.has_mail() || !self.commands.is_empty() {
+            // Sends that ended are no work that waiting for paid with.
+            let arrived = events.iter().any(|event| !matches!(event, Event::Sent { .. }));
+            if arrived || self.lanes.has_mail() || !self.commands.is_empty() {
                 self.spinner.paid();
                 return Ok(Spin::FoundWork);
             }

@@ -58,6 +58,8 @@ pub struct Engine {
     sweep_at: u32,
     /// Set once the node is shutting down: since when.
     draining: Option<Millis>,
+    /// See [`Engine::awaits_sends`].
+    awaits_sends: bool,
 }
 
 impl Engine {
@@ -79,6 +81,7 @@ impl Engine {
             spare: Vec::new(),
             sweep_at: 0,
             draining: None,
+            awaits_sends: false,
         })
     }
 
@@ -247,6 +250,7 @@ impl Engine {
 
     /// Hands replies and forwarded requests out; call it once after a batch of inputs.
     pub fn flush_output(&mut self, now: MonotonicUs, output: &mut impl Output) {
+        self.awaits_sends = false;
         loop {
             self.call_waiting();
             if self.listed.is_empty() {
@@ -260,6 +264,13 @@ impl Engine {
             debug_assert!(self.listed.is_empty());
             self.listed = listed;
         }
+    }
+
+    /// Whether something goes on as soon as a send of the last flush is over: a connection
+    /// that is full or about to close. Otherwise the world may tell of sends with whatever
+    /// happens next, and need not be woken for them.
+    pub fn awaits_sends(&self) -> bool {
+        self.awaits_sends
     }
 
     /// Starts to shut down: tells every client, answers what has arrived, and closes each
@@ -341,7 +352,13 @@ impl Engine {
             let packet = connection.packet();
             connection.sending = packet.len();
             connection.sending_since = millis(now);
-            self.dispatcher.executor.counters.bytes_sent += packet.len() as u64;
+            let counters = &mut self.dispatcher.executor.counters;
+            counters.bytes_sent += packet.len() as u64;
+            // While one is paused, the room that is waited for may be any other's.
+            self.awaits_sends |= counters.connections_paused > 0
+                || connection.waiting() > 0
+                || connection.input_over
+                || !connection.is_served();
             output.send(id, packet);
         }
         let room = self.dispatcher.output_room(connection);

@@ -12,6 +12,9 @@
 //! - At most one send a connection is under way. Its packet belongs to the driver until
 //!   [`Event::Sent`], which brings it back, whole or failed: short sends are the driver's
 //!   to finish.
+//! - A send that the socket takes at once ends no wait: it is reported with whatever else
+//!   happens, and at the end of the turn at the latest. Who goes on when it is over takes a
+//!   turn that does not wait.
 //! - [`Driver::turn`] is the only call that may block.
 
 use std::io;

@@ -262,7 +262,8 @@ impl<D: Driver> Rig<D> {
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let mut last = Instant::now();
         while !done(self) {
-            if self.turn(Wait::AtMost(Duration::from_millis(100))) {
+            // The first one tells what sends have come to, for which the second does not end.
+            if self.turn(Wait::No) || self.turn(Wait::AtMost(Duration::from_millis(100))) {
                 last = Instant::now();
             }
             assert!(last.elapsed() < WATCHDOG, "nothing happens any more before {what}");

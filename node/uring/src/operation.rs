@@ -7,7 +7,7 @@
 //! | 55–32 | slot |
 //! | 31–0 | generation |
 
-use io_uring::squeue::Entry;
+use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
 
 /// Names one use of a slot. Completions of an earlier use carry an earlier generation.
@@ -97,23 +97,38 @@ pub(crate) fn receive(socket: Socket, group: u16, token: Token) -> Entry {
     entry.user_data(user_data(Kind::Receive, token))
 }
 
+/// What a send tells of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// Its end, for which the kernel waits until the socket has taken everything.
+    End,
+    /// Only that the socket did not take everything at once, and how much it took.
+    Shortness,
+}
+
 /// Sends `bytes`, whole if the connection lasts. Whoever pushes the entry keeps the bytes
 /// in place until it completes.
 #[inline]
-pub(crate) fn send(socket: Socket, bytes: &[u8], token: Token) -> Entry {
+pub(crate) fn send(socket: Socket, bytes: *const [u8], token: Token, report: Report) -> Entry {
     // A longer rest is sent after the first part, as any short send.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    // WAITALL makes the kernel itself go on after a short send.
-    let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+    // WAITALL makes the kernel itself go on after a short send, and with DONTWAIT take one
+    // for a failure: a success that may be skipped is then a whole one.
+    let (flags, entry_flags) = match report {
+        Report::End => (0, Flags::empty()),
+        Report::Shortness => (libc::MSG_DONTWAIT, Flags::SKIP_SUCCESS),
+    };
+    let flags = flags | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+    let start = bytes.cast::<u8>();
     let entry = match socket {
         Socket::Fixed(index) => {
-            opcode::Send::new(types::Fixed(index), bytes.as_ptr(), length).flags(flags).build()
+            opcode::Send::new(types::Fixed(index), start, length).flags(flags).build()
         }
         Socket::Descriptor(fd) => {
-            opcode::Send::new(types::Fd(fd), bytes.as_ptr(), length).flags(flags).build()
+            opcode::Send::new(types::Fd(fd), start, length).flags(flags).build()
         }
     };
-    entry.user_data(user_data(Kind::Send, token))
+    entry.flags(entry_flags).user_data(user_data(Kind::Send, token))
 }
 
 /// Accepts connections until told otherwise.

@@ -80,6 +80,7 @@ impl Queues {
         ];
         let complete = operations.iter().all(|code| probe.is_supported(*code))
             && parameters.is_feature_nodrop()
+            && parameters.is_feature_skip_cqe_on_success()
             && parameters.is_feature_ext_arg();
         if complete { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)) }
     }
@@ -119,6 +120,19 @@ impl Queues {
         self.submission.sync();
         self.completion.sync();
         outcome.map(drop)
+    }
+
+    /// How many entries the kernel has left in the submission queue, as of the last entering.
+    #[inline]
+    pub(crate) fn left_in_queue(&self) -> u64 {
+        self.submission.len() as u64
+    }
+
+    /// Whether there are completions that found their queue full. The kernel hands them over
+    /// when it is entered again.
+    #[inline]
+    pub(crate) fn withholds_completions(&self) -> bool {
+        self.submission.cq_overflow()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use io_uring::{cqueue, opcode, squeue};
 
 use crate::buffers::{Buffers, Filled, GROUP};
 use crate::faults::{Faults, NoFaults};
-use crate::operation::{self, Kind, SLOTS_MAX, Socket, Token};
+use crate::operation::{self, Kind, Report, SLOTS_MAX, Socket, Token};
 use crate::queues::Queues;
 use crate::unavailable::{Facts, Unavailable, diagnose, soft_limit};
 
@@ -107,6 +108,13 @@ pub struct Ring<F: Faults = NoFaults> {
     backlog: VecDeque<squeue::Entry>,
     /// Operations that will have a last completion: in the kernel, the queue or the backlog.
     in_flight: u32,
+    /// How many entries the submission queue ever took.
+    queued: u64,
+    /// How many of them the kernel took.
+    taken: u64,
+    /// Sends that report nothing but shortness, in order, each with its number among the
+    /// entries of the submission queue.
+    silent: VecDeque<(NonZeroU64, Token)>,
     buffers: Buffers,
     slots: Vec<Slot>,
     slots_max: u32,
@@ -137,8 +145,13 @@ const _: () = assert!(size_of::<Slot>() <= 56);
 struct Outgoing {
     buffer: Vec<u8>,
     sent: usize,
+    /// Of a send that is in [`Ring::silent`], its number there.
+    silent: Option<NonZeroU64>,
     intent: Intent,
 }
+
+/// Longest send that reports nothing but shortness. A longer one is likely to be short.
+const SILENT_BYTES_MAX: usize = 64 << 10;
 
 /// What to do after a short send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +202,9 @@ impl<F: Faults> Ring<F> {
             stage: Stage::Built,
             backlog: VecDeque::new(),
             in_flight: 0,
+            queued: 0,
+            taken: 0,
+            silent: VecDeque::new(),
             buffers,
             slots: Vec::new(),
             slots_max: config.slots,
@@ -262,15 +278,18 @@ impl<F: Faults> Ring<F> {
         self.push(operation::cancel(Kind::CancelReceive, token));
     }
 
-    /// Sends all of `buffer`; one [`Completion::Sent`] follows.
+    /// Sends all of `buffer`; one [`Completion::Sent`] follows. Where the socket takes all of
+    /// it at once, as it mostly does, that ends no wait: it is reported with what ends the
+    /// turn otherwise.
     ///
     /// # Panics
     /// When the slot has no socket, or a send is under way.
     pub fn send(&mut self, token: Token, buffer: Vec<u8>) {
         let outgoing = &mut self.slots[token.slot as usize].outgoing;
         assert!(outgoing.is_none(), "slot {} is sending", token.slot);
-        *outgoing = Some(Outgoing { buffer, sent: 0, intent: Intent::SendAll });
-        self.push_send(token);
+        let report = if buffer.len() <= SILENT_BYTES_MAX { Report::Shortness } else { Report::End };
+        *outgoing = Some(Outgoing { buffer, sent: 0, silent: None, intent: Intent::SendAll });
+        self.push_send(token, report);
     }
 
     /// Gives a send up where it stands; its completion follows, if it was not there before.
@@ -347,6 +366,25 @@ impl<F: Faults> Ring<F> {
             }
         }
         self.queues.completion.sync();
+        self.reap_silent()
+    }
+
+    /// The next send that succeeded without a word. The kernel makes a send that may not
+    /// wait while it takes the entry. So once it has taken the entry, and all that it had to
+    /// say was read, silence means that everything was sent.
+    fn reap_silent(&mut self) -> Option<Completion> {
+        if self.silent.is_empty() || self.queues.withholds_completions() {
+            return None;
+        }
+        let taken = self.taken;
+        while let Some((number, token)) = self.silent.pop_front_if(|(it, _)| it.get() <= taken) {
+            let outgoing = &mut self.slots[token.slot as usize].outgoing;
+            // Of one that was short, the rest is a send like any other, if it is not over.
+            if let Some(outgoing) = outgoing.take_if(|it| it.silent == Some(number)) {
+                self.in_flight -= 1;
+                return Some(Completion::Sent { token, buffer: outgoing.buffer, result: Ok(()) });
+            }
+        }
         None
     }
 
@@ -360,14 +398,27 @@ impl<F: Faults> Ring<F> {
         }
     }
 
-    fn push_send(&mut self, token: Token) {
+    fn push_send(&mut self, token: Token, report: Report) {
         let socket = self.kernel_socket(token.slot);
         let outgoing = self.slots[token.slot as usize].outgoing.as_ref();
         let outgoing = outgoing.expect("only a send under way is pushed");
         let rest = &outgoing.buffer[outgoing.sent..];
-        let part = &rest[..self.faults.send_length(rest.len())];
-        let entry = operation::send(socket, part, token);
-        self.push(entry);
+        let whole = rest.len();
+        let part: *const [u8] = &raw const rest[..self.faults.send_length(whole)];
+        // A part is not the end, and nothing tells when the kernel takes an entry from the
+        // backlog.
+        if report == Report::Shortness && part.len() == whole && self.backlog.is_empty() {
+            let entry = operation::send(socket, part, token, Report::Shortness);
+            if self.queue(&entry) {
+                self.in_flight += 1;
+                let number = NonZeroU64::new(self.queued).expect("one was queued");
+                self.silent.push_back((number, token));
+                let outgoing = self.slots[token.slot as usize].outgoing.as_mut();
+                outgoing.expect("it was there above").silent = Some(number);
+                return;
+            }
+        }
+        self.push(operation::send(socket, part, token, Report::End));
     }
 
     fn push_watch(&mut self) {
@@ -394,7 +445,9 @@ impl<F: Faults> Ring<F> {
         }
         // SAFETY: the entries made here point to memory in one case, a send, and its bytes
         // stay in `Slot::outgoing` until the completion (see there), or for ever.
-        unsafe { self.queues.submission.push(entry).is_ok() }
+        let taken = unsafe { self.queues.submission.push(entry).is_ok() };
+        self.queued += u64::from(taken);
+        taken
     }
 
     fn drain_backlog(&mut self) {
@@ -412,6 +465,7 @@ impl<F: Faults> Ring<F> {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => self.queues.enter(wait),
         };
+        self.taken = self.queued - self.queues.left_in_queue();
         match outcome.map_err(|error| (error.raw_os_error(), error)) {
             Ok(()) => Ok(()),
             // The time is up, or a signal came; or the kernel is short of memory, or wants
@@ -482,8 +536,10 @@ impl<F: Faults> Ring<F> {
         }
         let left = outgoing.buffer.len() - outgoing.sent;
         let again = matches!(-result, libc::EAGAIN | libc::EINTR) || result > 0;
+        outgoing.silent = None;
         if left > 0 && again && outgoing.intent == Intent::SendAll {
-            self.push_send(token);
+            // The socket is full: from now on the kernel waits for it.
+            self.push_send(token, Report::End);
             return None;
         }
         let result = match result {
@@ -628,7 +684,8 @@ mod tests {
         let mut peers = install(&mut ring, 2);
         for (slot, peer) in peers.iter_mut().enumerate() {
             ring.send(token(slot as u32), b"ping".to_vec());
-            let sent = completions(&mut ring, 1).remove(0);
+            ring.turn(Wait::No).unwrap();
+            let sent = ring.reap().unwrap();
             assert!(
                 matches!(&sent, Completion::Sent { buffer, result: Ok(()), .. } if buffer == b"ping"),
                 "{sent:?}"
@@ -639,6 +696,82 @@ mod tests {
             drop(ring.uninstall(slot as u32));
             assert_eq!(peer.read(&mut bytes).unwrap(), 0, "the socket is closed");
         }
+    }
+
+    /// Sends until every one of so many sockets, which nobody reads, is full; the bytes that
+    /// each of them was given. Their last sends are still under way.
+    fn fill(ring: &mut Ring, count: u32) -> Vec<Vec<u8>> {
+        let mut given = vec![Vec::new(); count as usize];
+        let mut ready: Vec<u32> = (0..count).collect();
+        while !ready.is_empty() {
+            for slot in ready.drain(..) {
+                let given = &mut given[slot as usize];
+                let start = given.len() + slot as usize;
+                given.extend((start..start + 20_000).map(|place| (place % 251) as u8));
+                ring.send(token(slot), given[given.len() - 20_000..].to_vec());
+            }
+            // What is sent at once is reported by the turns that make it, which do not wait.
+            for _ in 0..count {
+                ring.turn(Wait::No).unwrap();
+                while let Some(completion) = ring.reap() {
+                    let Completion::Sent { token, result: Ok(()), .. } = completion else {
+                        panic!("{completion:?}");
+                    };
+                    ready.push(token.slot);
+                }
+            }
+        }
+        given
+    }
+
+    /// All but one of the sends are silent, the last is short: even where what the kernel
+    /// says of it finds the completion queue full, silence is not taken for success.
+    #[test]
+    fn silence_is_success_and_short_sends_are_finished() {
+        let Some(mut ring) = ring(&CONFIG) else { return };
+        let mut peers = install(&mut ring, 20);
+        let given = fill(&mut ring, 20);
+        assert_eq!(ring.in_flight, 20, "each has a send under way");
+        for (peer, expected) in peers.iter_mut().zip(&given) {
+            assert!(expected.len() > 40_000, "more than one send was silent");
+            peer.set_nonblocking(true).unwrap();
+            let mut bytes = Vec::new();
+            while bytes.len() < expected.len() {
+                let mut part = [0; 65_536];
+                match peer.read(&mut part) {
+                    Ok(length) => bytes.extend_from_slice(&part[..length]),
+                    Err(_) => ring.turn(Wait::AtMost(Duration::from_secs(10))).unwrap(),
+                }
+                while let Some(completion) = ring.reap() {
+                    assert!(matches!(completion, Completion::Sent { result: Ok(()), .. }));
+                }
+            }
+            assert!(bytes == *expected, "other bytes than were sent");
+        }
+        ring.turn(Wait::No).unwrap();
+        while ring.reap().is_some() {}
+        assert_eq!(ring.in_flight, 0);
+    }
+
+    #[test]
+    fn a_silent_send_to_a_peer_that_is_gone_fails() {
+        let Some(mut ring) = ring(&CONFIG) else { return };
+        drop(install(&mut ring, 1));
+        ring.send(token(0), b"nobody".to_vec());
+        ring.turn(Wait::No).unwrap();
+        let sent = ring.reap().unwrap();
+        assert!(
+            matches!(&sent, Completion::Sent { buffer, result: Err(_), .. } if buffer == b"nobody"),
+            "{sent:?}"
+        );
+        // The slot's next send is another one, whatever the first was remembered as.
+        drop(ring.uninstall(0));
+        let _peer = install(&mut ring, 1);
+        ring.send(token(0), b"somebody".to_vec());
+        assert!(ring.reap().is_none(), "the kernel does not know of it yet");
+        ring.turn(Wait::No).unwrap();
+        assert!(matches!(ring.reap(), Some(Completion::Sent { result: Ok(()), .. })));
+        assert!(ring.reap().is_none());
     }
 
     #[test]

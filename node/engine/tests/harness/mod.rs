@@ -42,6 +42,8 @@ pub(crate) struct Seen {
 pub(crate) struct Recorder {
     pub(crate) seen: BTreeMap<ConnectionId, Seen>,
     pub(crate) mail: VecDeque<(Core, Mail)>,
+    /// Changes of how connections are read and closed that were asked for.
+    requests: usize,
 }
 
 impl Recorder {
@@ -63,18 +65,22 @@ impl Output for Recorder {
     }
 
     fn pause(&mut self, connection: ConnectionId) {
+        self.requests += 1;
         assert!(!std::mem::replace(&mut self.of(connection).paused, true));
     }
 
     fn resume(&mut self, connection: ConnectionId) {
+        self.requests += 1;
         assert!(std::mem::replace(&mut self.of(connection).paused, false));
     }
 
     fn close(&mut self, connection: ConnectionId, how: Closing) {
+        self.requests += 1;
         self.of(connection).closing.push(how);
     }
 
     fn detach(&mut self, connection: ConnectionId) {
+        self.requests += 1;
         self.of(connection).detaching = true;
     }
 
@@ -96,6 +102,9 @@ pub(crate) struct Node {
     pub(crate) engines: Vec<Engine>,
     pub(crate) outputs: Vec<Recorder>,
     pub(crate) now: MonotonicUs,
+    /// By core: whether all sends under way are of the last flush, which awaited none of
+    /// them, and nothing but ends of sends happened since.
+    patient: Vec<bool>,
     map: CoreMap,
 }
 
@@ -129,6 +138,7 @@ impl Node {
             engines,
             outputs: (0..cores).map(|_| Recorder::default()).collect(),
             now: config.now,
+            patient: vec![false; usize::from(cores)],
             map: CoreMap::even(cores).unwrap(),
         }
     }
@@ -147,16 +157,20 @@ impl Node {
     /// Bytes arrive; nothing else happens.
     pub(crate) fn receive(&mut self, wire: Wire, bytes: &[u8]) {
         let output = &mut self.outputs[wire.core];
+        self.patient[wire.core] = false;
         self.engines[wire.core].received(wire.id, bytes, self.now, output);
     }
 
     pub(crate) fn receive_ended(&mut self, wire: Wire, end: ReceiveEnd) {
         let output = &mut self.outputs[wire.core];
+        self.patient[wire.core] = false;
         self.engines[wire.core].receive_ended(wire.id, end, self.now, output);
     }
 
     pub(crate) fn flush(&mut self, core: usize) {
+        let earlier = self.outputs[core].seen.values().any(|seen| seen.sending.is_some());
         self.engines[core].flush_output(self.now, &mut self.outputs[core]);
+        self.patient[core] = !earlier && !self.engines[core].awaits_sends();
     }
 
     /// The send under way ends; whether there was one.
@@ -166,7 +180,11 @@ impl Node {
         if end == SendEnd::Whole {
             packet.pieces().for_each(|p| output.of(wire.id).sent.extend_from_slice(p));
         }
+        let before = output.requests;
         self.engines[wire.core].sent(wire.id, packet, end, self.now, output);
+        if self.patient[wire.core] && end == SendEnd::Whole {
+            assert_eq!(output.requests, before, "something waited for the end of a send");
+        }
         true
     }
 
@@ -174,6 +192,7 @@ impl Node {
     pub(crate) fn carry_mail(&mut self, from: usize) -> bool {
         let Some((to, mail)) = self.outputs[from].mail.pop_front() else { return false };
         let output = &mut self.outputs[to.index()];
+        self.patient[to.index()] = false;
         self.engines[to.index()].mail(Core(from as u16), mail, self.now, output);
         true
     }
@@ -212,6 +231,7 @@ impl Node {
             self.now.0 = until.min(self.now.0 + 50_000);
             for core in 0..self.engines.len() {
                 let output = &mut self.outputs[core];
+                self.patient[core] = false;
                 while self.engines[core].tick(self.now, output) == Agenda::Now {}
                 self.flush(core);
             }
