@@ -8,6 +8,8 @@ use corelane_protocol::{
     Side, Status, Ttl, WantVersion,
 };
 
+use corelane_ring::Topology;
+
 use crate::builder::ClientBuilder;
 use crate::error::{ConnectError, Error};
 use crate::node::Node;
@@ -345,6 +347,19 @@ impl Client {
             other => Err(other.into_error()),
         });
         stats.collect()
+    }
+
+    /// The table of the cluster that the node is in, if it knows one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn topology(&self) -> Result<Option<Topology>, Error> {
+        let asked = read(Request::Topology { held_epoch: 0 }, Expected::Topology);
+        match self.requester.one(asked).await? {
+            OwnedReply::Topology { table } => Ok(Some(Topology::decode(&table)?)),
+            OwnedReply::Done { .. } => Ok(None),
+            other => Err(other.into_error()),
+        }
     }
 
     /// Asks every core for a sign of life, and says how long the slowest took.

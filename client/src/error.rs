@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corelane_protocol::Status;
 use corelane_protocol::wire::ReplyError;
-use corelane_ring::CoreMapError;
+use corelane_ring::{CoreMapError, TableError};
 use thiserror::Error;
 
 /// Whether a request that failed may have taken effect.
@@ -78,6 +78,9 @@ pub enum Error {
     /// was sent.
     #[error("the native protocol has no such request")]
     Unsupported,
+    /// The node sent a topology that cannot be.
+    #[error("the node's topology makes no sense: {0}")]
+    Topology(#[from] TableError),
     /// The node wants a token, or another one.
     #[error("the node does not accept the token")]
     Unauthorized,
@@ -99,6 +102,7 @@ impl Error {
             | Error::ValueTooLarge { .. }
             | Error::TimeOutOfRange
             | Error::Unsupported
+            | Error::Topology(_)
             | Error::Unauthorized
             | Error::TooManyOpenRequests => Executed::No,
         }

@@ -68,4 +68,4 @@ pub use corelane_protocol::wire::ReplyError;
 pub use corelane_protocol::{
     Arithmetic, DeleteCondition, Jitter, Remaining, SetCondition, Status, Ttl, Version, WantVersion,
 };
-pub use corelane_ring::CoreMapError;
+pub use corelane_ring::{CoreMapError, TableError, Topology};

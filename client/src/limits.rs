@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use corelane_protocol::limits::TOPOLOGY_BYTES_MAX;
+
 /// How long a request may take unless something else is asked for.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 /// How long opening a connection may take, hello included.
@@ -49,6 +51,7 @@ pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 80;
 pub(crate) const WELCOME_BODY_BYTES_MAX: usize = 128 << 10;
 /// What a reply's body may have beyond the longest value: options, or a text of counters.
 pub(crate) const REPLY_BODY_SLACK_BYTES: usize = 1 << 20;
+const _: () = assert!(TOPOLOGY_BYTES_MAX <= REPLY_BODY_SLACK_BYTES);
 
 /// Age at which the mapping to the node's clock is measured again, while there is traffic.
 pub(crate) const CLOCK_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);

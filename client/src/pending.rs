@@ -49,6 +49,8 @@ pub(crate) enum Expected {
     },
     /// One text a core, for however many, then an end.
     Stats,
+    /// A table, or done where there is none that is newer.
+    Topology,
 }
 
 impl Expected {
@@ -56,7 +58,8 @@ impl Expected {
     fn fits(self, reply: &OwnedReply) -> bool {
         match reply {
             OwnedReply::Busy { .. } | OwnedReply::Failed { .. } => true,
-            OwnedReply::Done { .. } => self == Expected::Done,
+            OwnedReply::Done { .. } => matches!(self, Expected::Done | Expected::Topology),
+            OwnedReply::Topology { .. } => self == Expected::Topology,
             OwnedReply::Value(_) => matches!(self, Expected::Value | Expected::Values { .. }),
             OwnedReply::Number { .. } => self == Expected::Number,
             OwnedReply::Remaining(_) => self == Expected::Remaining,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use corelane_protocol::{MonotonicUs, Remaining, Reply, Status, Version};
+use corelane_protocol::{MonotonicUs, Redirect, Remaining, Reply, Status, Version};
 
 use crate::error::{Disconnect, Error, Executed};
 
@@ -32,6 +32,7 @@ pub(crate) enum OwnedReply {
     End,
     Busy { retry_after: Duration },
     Failed { status: Status, message: Box<str> },
+    Topology { table: Bytes },
 }
 
 impl OwnedReply {
@@ -56,6 +57,11 @@ impl OwnedReply {
             Reply::Failed { status, message } => {
                 OwnedReply::Failed { status, message: message.into() }
             }
+            // For one node this is the end of it; whoever knows several asks for the topology.
+            Reply::Redirect(Redirect { redirection, address, .. }) => {
+                OwnedReply::Failed { status: redirection.status(), message: address.into() }
+            }
+            Reply::Topology { table } => OwnedReply::Topology { table: own(table) },
             Reply::Described { .. } | Reply::Keys(_) | Reply::Key { .. } => {
                 unreachable!("only cores of a node decode such replies")
             }

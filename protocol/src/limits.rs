@@ -20,5 +20,7 @@ pub const MULTI_GET_BYTES_MAX: usize = 1 << 20;
 pub const TOKEN_BYTES_MAX: usize = 1_024;
 /// Longest name of a node, in bytes.
 pub const NODE_NAME_BYTES_MAX: usize = 255;
+/// Longest topology, in bytes: a node does not serve a longer one.
+pub const TOPOLOGY_BYTES_MAX: usize = 1 << 20;
 /// The request id of frames that a node sends unasked (going away). Requests must not use it.
 pub const NOTICE_ID: u32 = u32::MAX;

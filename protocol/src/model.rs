@@ -279,6 +279,11 @@ pub enum Request<'a> {
     },
     /// Counters as text, one reply a core, then an end.
     Stats,
+    /// The table of the cluster, where it is newer than the one that the client has.
+    Topology {
+        /// The epoch of that one; 0: none.
+        held_epoch: u64,
+    },
 
     /// The value of a key, which is then removed.
     GetAndDelete {
@@ -410,6 +415,7 @@ impl<'a> Request<'a> {
             | Request::MultiGet(_)
             | Request::Flush { .. }
             | Request::Stats
+            | Request::Topology { .. }
             | Request::Scan { .. }
             | Request::RandomKey
             | Request::CountKeys { .. }
@@ -718,6 +724,38 @@ impl<'a> Welcome<'a> {
     }
 }
 
+/// For how long a redirect holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirection {
+    /// From now on: [`Status::Moved`].
+    Moved,
+    /// For this one request: [`Status::Ask`].
+    Ask,
+}
+
+impl Redirection {
+    /// The status that says so.
+    pub fn status(self) -> Status {
+        match self {
+            Redirection::Moved => Status::Moved,
+            Redirection::Ask => Status::Ask,
+        }
+    }
+}
+
+/// Where a request belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect<'a> {
+    /// For how long.
+    pub redirection: Redirection,
+    /// The slot of the request's key.
+    pub slot: u16,
+    /// The epoch of the topology that says so.
+    pub epoch: u64,
+    /// The preferred address of the slot's owner.
+    pub address: &'a str,
+}
+
 /// What a node answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
@@ -753,6 +791,13 @@ pub enum Reply<'a> {
     Welcome(Welcome<'a>),
     /// The end of a series of replies.
     End,
+    /// The request belongs elsewhere. State was not touched.
+    Redirect(Redirect<'a>),
+    /// The table of the cluster.
+    Topology {
+        /// It, in the form that SPEC.md gives ("Topology").
+        table: &'a [u8],
+    },
     /// What is known of an entry, with its value where that was asked for.
     Described {
         /// What is known.

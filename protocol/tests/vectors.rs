@@ -111,6 +111,7 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
         }),
         "ping" => Request::Ping,
         "stats" => Request::Stats,
+        "topology" => Request::Topology { held_epoch: long(&fields["held_epoch"]) },
         "flush" => Request::Flush { delay_ms: short(&fields["delay_ms"]) },
         "get" => Request::Get { key, least_version: optional(&fields["least_version"], version) },
         "multi_get" => {
@@ -274,6 +275,20 @@ fn reply<'a>(form: &str, fields: &'a Json, store: &'a mut ReplyStore) -> Reply<'
             })
         }
         "end" => Reply::End,
+        "redirect" => Reply::Redirect(Redirect {
+            redirection: match fields["redirection"].as_str().unwrap() {
+                "moved" => Redirection::Moved,
+                "ask" => Redirection::Ask,
+                other => panic!("{other}"),
+            },
+            slot: short(&fields["slot"]),
+            epoch: long(&fields["epoch"]),
+            address: fields["address"].as_str().unwrap(),
+        }),
+        "topology" => {
+            store.bytes = bytes_of(&fields["table"]);
+            Reply::Topology { table: &store.bytes }
+        }
         "busy" => Reply::Busy { retry_after_us: short(&fields["retry_after_us"]) },
         "failed" => Reply::Failed {
             status: status_of(&fields["status"]),

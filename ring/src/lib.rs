@@ -22,13 +22,15 @@ mod topology;
 
 mod place;
 mod rebalance;
+mod table;
 
 pub use core_map::{CORES_MAX, CoreMap, CoreMapError, NOT_OWNED};
 pub use identity::{Core, Epoch, NODE_NAME_BYTES_MAX, NodeIndex, NodeName, NodeNameError};
 pub use place::place;
 pub use rebalance::{Change, ChangeError, rebalance};
 pub use slot::{SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
+pub use table::TableError;
 pub use topology::{
-    ADDRESS_BYTES_MAX, Address, AddressError, NODES_MAX, Node, OWNERS_MAX, SlotChange, SlotRange,
-    Topology, TopologyDiff, TopologyError,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, AddressError, NODES_MAX, Node, OWNERS_MAX,
+    SlotChange, SlotRange, Topology, TopologyDiff, TopologyError, ZONE_BYTES_MAX,
 };

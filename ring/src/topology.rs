@@ -17,6 +17,10 @@ pub const NODES_MAX: usize = 4_096;
 pub const OWNERS_MAX: usize = 8;
 /// Longest address, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Most addresses of a node.
+pub const ADDRESSES_MAX: usize = 16;
+/// Longest name of a zone, in bytes.
+pub const ZONE_BYTES_MAX: usize = 255;
 
 /// Fills the places of [`Topology::table`] beyond a slot's last node.
 const NOBODY: NodeIndex = NodeIndex(u16::MAX);
@@ -114,6 +118,18 @@ pub enum TopologyError {
     /// A node listens nowhere.
     #[error("node {name} has no address")]
     NoAddress {
+        /// The node.
+        name: NodeName,
+    },
+    /// A node has more than [`ADDRESSES_MAX`] addresses.
+    #[error("node {name} has over 16 addresses")]
+    TooManyAddresses {
+        /// The node.
+        name: NodeName,
+    },
+    /// The name of a node's zone is over [`ZONE_BYTES_MAX`].
+    #[error("the zone of node {name} is over 255 bytes long")]
+    ZoneTooLong {
         /// The node.
         name: NodeName,
     },
@@ -368,6 +384,12 @@ fn check_nodes(nodes: &[Node]) -> Result<HashMap<NodeName, NodeIndex>, TopologyE
         if node.addresses.is_empty() {
             return Err(TopologyError::NoAddress { name: node.name.clone() });
         }
+        if node.addresses.len() > ADDRESSES_MAX {
+            return Err(TopologyError::TooManyAddresses { name: node.name.clone() });
+        }
+        if node.zone.len() > ZONE_BYTES_MAX {
+            return Err(TopologyError::ZoneTooLong { name: node.name.clone() });
+        }
         for address in &node.addresses {
             if !addresses.insert(address) {
                 return Err(TopologyError::AddressTwice { address: address.clone() });
@@ -476,6 +498,11 @@ mod tests {
         check(1, vec![node("a"), node("a")], TopologyError::NameTwice { name: named("a") });
         let homeless = Node { addresses: vec![], ..node("b") };
         check(1, vec![node("a"), homeless], TopologyError::NoAddress { name: named("b") });
+        let port = |port| Address::new(&format!("b.example:{port}")).unwrap();
+        let everywhere = Node { addresses: (1..=17).map(port).collect(), ..node("b") };
+        check(1, vec![everywhere], TopologyError::TooManyAddresses { name: named("b") });
+        let far = Node { zone: "z".repeat(256), ..node("b") };
+        check(1, vec![far], TopologyError::ZoneTooLong { name: named("b") });
         let twin = Node { addresses: node("a").addresses, ..node("b") };
         let address = node("a").addresses[0].clone();
         check(1, vec![node("a"), twin], TopologyError::AddressTwice { address });

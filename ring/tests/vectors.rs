@@ -1,7 +1,8 @@
 //! The golden vectors, which were computed by other means, against this crate.
 
 use corelane_ring::{
-    Address, CoreMap, Epoch, Node, NodeName, SLOTS, Slot, SlotSet, crc16, hash_tag, place, slot_of,
+    Address, CoreMap, Epoch, Node, NodeIndex, NodeName, SLOTS, Slot, SlotRange, SlotSet, Topology,
+    crc16, hash_tag, place, slot_of,
 };
 use serde::Deserialize;
 
@@ -132,4 +133,45 @@ fn slots_have_the_nodes_that_the_vectors_say() {
             });
         assert_eq!(format!("{digest:016x}"), vector.digest);
     }
+}
+
+#[derive(Deserialize)]
+struct TopologyVector {
+    bytes: String,
+    epoch: u64,
+    nodes: Vec<NodeVector>,
+    ranges: Vec<(u16, u16, Vec<u16>)>,
+}
+
+#[derive(Deserialize)]
+struct NodeVector {
+    name: String,
+    zone: String,
+    weight: u32,
+    addresses: Vec<String>,
+}
+
+#[test]
+fn topologies_have_the_bytes_that_the_vector_says() {
+    let vector: TopologyVector =
+        serde_json::from_str(include_str!("../vectors/topology.json")).unwrap();
+    let node = |node: NodeVector| Node {
+        name: NodeName::new(&node.name).unwrap(),
+        addresses: node.addresses.iter().map(|text| Address::new(text).unwrap()).collect(),
+        weight: node.weight.try_into().unwrap(),
+        zone: node.zone,
+    };
+    let range = |(first, last, owners): (u16, u16, Vec<u16>)| SlotRange {
+        first: Slot::new(first).unwrap(),
+        last: Slot::new(last).unwrap(),
+        owners: owners.into_iter().map(NodeIndex).collect(),
+    };
+    let nodes = vector.nodes.into_iter().map(node).collect();
+    let ranges: Vec<SlotRange> = vector.ranges.into_iter().map(range).collect();
+    let topology = Topology::new(Epoch(vector.epoch), nodes, &ranges).unwrap();
+    let mut bytes = Vec::new();
+    topology.encode(&mut bytes);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, vector.bytes);
+    assert!(Topology::decode(&bytes).unwrap() == topology);
 }

@@ -9,7 +9,7 @@ use corelane_protocol::limits::{MULTI_GET_BYTES_MAX, MULTI_GET_KEYS_MAX};
 use corelane_protocol::{
     Absent, Answer, Direction, ExpireCondition, OldValue, Reply, Request, Side,
 };
-use corelane_ring::{Core, CoreMap, slot_of};
+use corelane_ring::{Address, Core, CoreMap, Epoch, Node, NodeName, place, slot_of};
 
 use crate::fake_node::{CLOCK, FakeNode, Greeting, Peer, VALUE_BYTES_MAX, failed, value};
 
@@ -365,4 +365,27 @@ async fn unix_sockets_work_too() {
     let error = Client::connect("unix:/nowhere/missing.sock").await.unwrap_err();
     assert!(matches!(error.reason, ConnectFailure::Io(_)), "{error}");
     assert!(error.to_string().contains("missing.sock"), "{error}");
+}
+
+#[tokio::test]
+async fn topologies() {
+    let ask = async |client: Client| client.topology().await;
+    let request = Request::Topology { held_epoch: 0 };
+    let none = exchange(ask, request, Reply::Done { version: None }).await;
+    assert!(none.unwrap().is_none());
+
+    let node = Node {
+        name: NodeName::new("a").unwrap(),
+        addresses: vec![Address::new("a.example:7400").unwrap()],
+        weight: 100.try_into().unwrap(),
+        zone: String::new(),
+    };
+    let topology = place(Epoch(7), vec![node], 1).unwrap();
+    let mut table = Vec::new();
+    topology.encode(&mut table);
+    let fetched = exchange(ask, request, Reply::Topology { table: &table }).await;
+    assert!(fetched.unwrap().unwrap() == topology);
+
+    let nonsense = exchange(ask, request, Reply::Topology { table: b"nonsense" }).await;
+    assert!(matches!(nonsense, Err(Error::Topology(_))));
 }

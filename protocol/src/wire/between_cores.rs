@@ -67,7 +67,8 @@ pub(crate) fn is_wider(request: &Request<'_>) -> bool {
         | Request::Exists { .. }
         | Request::TtlOf { .. }
         | Request::Flush { .. }
-        | Request::Stats => false,
+        | Request::Stats
+        | Request::Topology { .. } => false,
         Request::GetAndDelete { .. }
         | Request::GetRange { .. }
         | Request::SetRange { .. }
@@ -267,7 +268,8 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
         | Request::Exists { .. }
         | Request::TtlOf { .. }
         | Request::Flush { .. }
-        | Request::Stats => unreachable!("it has an encoding in wire version 1"),
+        | Request::Stats
+        | Request::Topology { .. } => unreachable!("it has an encoding in wire version 1"),
     }
 }
 

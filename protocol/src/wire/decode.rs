@@ -8,7 +8,7 @@ use crate::model::*;
 use crate::wire::between_cores;
 use crate::wire::layout::{
     COUNT_BYTES, FLUSH_BYTES, FRAME_BYTES_MAX, HELLO_ANY_CORE, HELLO_BYTES_MAX, HELLO_FIXED_BYTES,
-    Opcode, REQUEST_MAGIC, RequestHeader, TTL_KEEP, TTL_NEVER, flag, tag,
+    Opcode, REQUEST_MAGIC, RequestHeader, TOPOLOGY_BYTES, TTL_KEEP, TTL_NEVER, flag, tag,
 };
 use crate::wire::options::{Condition, Options, TagSet, only};
 use crate::wire::refusal::Refusal;
@@ -295,6 +295,7 @@ fn check_header(header: &RequestHeader, limits: &DecodeLimits) -> Result<Opcode,
         }
         Opcode::Flush => exactly(FLUSH_BYTES)?,
         Opcode::Count => exactly(COUNT_BYTES)?,
+        Opcode::Topology => exactly(TOPOLOGY_BYTES)?,
         Opcode::Ping
         | Opcode::Stats
         | Opcode::Get
@@ -321,6 +322,7 @@ const fn own_options(opcode: Opcode) -> TagSet {
         | Opcode::Ping
         | Opcode::Stats
         | Opcode::Flush
+        | Opcode::Topology
         | Opcode::MultiGet
         | Opcode::Exists
         | Opcode::TtlOf
@@ -407,6 +409,10 @@ fn decode_body<'a>(
         Opcode::Flush => {
             let delay = value.try_into().map_err(|_| Refusal::ValueLength)?;
             Request::Flush { delay_ms: u32::from_le_bytes(delay) }
+        }
+        Opcode::Topology => {
+            let held = value.try_into().map_err(|_| Refusal::ValueLength)?;
+            Request::Topology { held_epoch: u64::from_le_bytes(held) }
         }
         Opcode::Stats => Request::Stats,
         Opcode::Ping => Request::Ping,

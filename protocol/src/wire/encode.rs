@@ -213,6 +213,10 @@ fn write_options<'a>(
             fixed[..4].copy_from_slice(&delay_ms.to_le_bytes());
             plain(Opcode::Flush, &[], &fixed[..4])
         }
+        Request::Topology { held_epoch } => {
+            fixed[..8].copy_from_slice(&held_epoch.to_le_bytes());
+            plain(Opcode::Topology, &[], &fixed[..8])
+        }
         Request::Stats => plain(Opcode::Stats, &[], &[]),
         Request::Ping => plain(Opcode::Ping, &[], &[]),
         Request::Hello(Hello { version, core, value_bytes_max, token }) => {

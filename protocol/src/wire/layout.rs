@@ -28,6 +28,8 @@ pub enum Opcode {
     Stats = 0x02,
     /// [`crate::Request::Flush`]
     Flush = 0x03,
+    /// [`crate::Request::Topology`]
+    Topology = 0x04,
     /// [`crate::Request::Get`]
     Get = 0x10,
     /// [`crate::Request::MultiGet`]
@@ -54,11 +56,12 @@ pub enum Opcode {
 
 impl Opcode {
     /// Every opcode, in the order of their numbers.
-    pub const ALL: [Opcode; 15] = [
+    pub const ALL: [Opcode; 16] = [
         Opcode::Hello,
         Opcode::Ping,
         Opcode::Stats,
         Opcode::Flush,
+        Opcode::Topology,
         Opcode::Get,
         Opcode::MultiGet,
         Opcode::GetAndTouch,
@@ -80,6 +83,7 @@ impl Opcode {
             0x01 => Opcode::Ping,
             0x02 => Opcode::Stats,
             0x03 => Opcode::Flush,
+            0x04 => Opcode::Topology,
             0x10 => Opcode::Get,
             0x11 => Opcode::MultiGet,
             0x12 => Opcode::GetAndTouch,
@@ -99,7 +103,12 @@ impl Opcode {
     pub(crate) const fn has_key(self) -> bool {
         !matches!(
             self,
-            Opcode::Hello | Opcode::Ping | Opcode::Stats | Opcode::Flush | Opcode::MultiGet
+            Opcode::Hello
+                | Opcode::Ping
+                | Opcode::Stats
+                | Opcode::Flush
+                | Opcode::Topology
+                | Opcode::MultiGet
         )
     }
 
@@ -130,9 +139,8 @@ pub(crate) mod flag {
     pub(crate) const KNOWN: u8 = NO_REPLY | WANT_VERSION | SPREAD_TTL;
 }
 
-/// Tags of options, one number space for both directions. 0x09 is reserved for leases and
-/// 0x12 for the address that a moved or ask reply points to; until a version defines them
-/// they are skipped like every unknown tag.
+/// Tags of options, one number space for both directions. 0x09 is reserved for leases; until
+/// a version defines it, it is skipped like every unknown tag.
 pub(crate) mod tag {
     pub(crate) const DEADLINE: u8 = 0x01;
     pub(crate) const TTL: u8 = 0x02;
@@ -167,6 +175,10 @@ pub const TTL_MS_MAX: u64 = u64::MAX - 2;
 pub(crate) const COUNT_BYTES: usize = 8 + 1 + 1;
 /// Bytes of a flush request's value section: delay in milliseconds.
 pub(crate) const FLUSH_BYTES: usize = 4;
+/// Bytes of a topology request's value section: the epoch that the client has.
+pub(crate) const TOPOLOGY_BYTES: usize = 8;
+/// Bytes of a redirect before the address: slot (2), epoch (8).
+pub(crate) const REDIRECT_FIXED_BYTES: usize = 2 + 8;
 /// Bytes of a hello's value section before the token: version (2), core (2), longest value (4),
 /// length of the token (2), reserved (2).
 pub(crate) const HELLO_FIXED_BYTES: usize = 2 + 2 + 4 + 2 + 2;
@@ -213,11 +225,15 @@ pub enum ReplyKind {
     Busy = 8,
     /// [`crate::Reply::Failed`]
     Failed = 9,
+    /// [`crate::Reply::Redirect`]
+    Redirect = 10,
+    /// [`crate::Reply::Topology`]
+    Topology = 11,
 }
 
 impl ReplyKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [ReplyKind; 10] = [
+    pub const ALL: [ReplyKind; 12] = [
         ReplyKind::Done,
         ReplyKind::Value,
         ReplyKind::Number,
@@ -228,6 +244,8 @@ impl ReplyKind {
         ReplyKind::End,
         ReplyKind::Busy,
         ReplyKind::Failed,
+        ReplyKind::Redirect,
+        ReplyKind::Topology,
     ];
 
     /// The kind with this number, if there is one.

@@ -4,7 +4,8 @@ use crate::limits::{HEADER_BYTES, NODE_NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::model::*;
 use crate::wire::between_cores;
 use crate::wire::layout::{
-    CORE_RANGE_BYTES, KIND_PART, REPLY_MAGIC, ReplyHeader, ReplyKind, WELCOME_FIXED_BYTES, tag,
+    CORE_RANGE_BYTES, KIND_PART, REDIRECT_FIXED_BYTES, REPLY_MAGIC, ReplyHeader, ReplyKind,
+    WELCOME_FIXED_BYTES, tag,
 };
 use crate::wire::options::{Options, TagSet, only, push_option};
 use crate::wire::refusal::ReplyError;
@@ -141,6 +142,17 @@ fn encode_rare(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
         Reply::Pong { clock } => {
             put_head(head, Status::Ok, ReplyKind::Pong, none, 8, out);
             out.extend_from_slice(&clock.0.to_le_bytes());
+        }
+        Reply::Redirect(Redirect { redirection, slot, epoch, address }) => {
+            let (status, kind) = (redirection.status(), ReplyKind::Redirect);
+            put_head(head, status, kind, none, REDIRECT_FIXED_BYTES + address.len(), out);
+            out.extend_from_slice(&slot.to_le_bytes());
+            out.extend_from_slice(&epoch.to_le_bytes());
+            out.extend_from_slice(address.as_bytes());
+        }
+        Reply::Topology { table } => {
+            put_head(head, Status::Ok, ReplyKind::Topology, none, table.len(), out);
+            out.extend_from_slice(table);
         }
         Reply::End => put_head(head, Status::End, ReplyKind::End, none, 0, out),
         Reply::Busy { retry_after_us } => {
@@ -288,7 +300,9 @@ const fn own_options(kind: ReplyKind) -> TagSet {
         | ReplyKind::Pong
         | ReplyKind::Welcome
         | ReplyKind::End
-        | ReplyKind::Failed => 0,
+        | ReplyKind::Failed
+        | ReplyKind::Redirect
+        | ReplyKind::Topology => 0,
     }
 }
 
@@ -301,6 +315,7 @@ fn decode_whole<'a>(header: &ReplyHeader, body: &'a [u8]) -> Result<ReplyFrame<'
         ReplyKind::Failed => status != Status::Ok,
         ReplyKind::End => status == Status::End,
         ReplyKind::Busy => status == Status::Busy,
+        ReplyKind::Redirect => matches!(status, Status::Moved | Status::Ask),
         _ => status == Status::Ok,
     };
     if !status_fits {
@@ -344,6 +359,8 @@ fn decode_whole<'a>(header: &ReplyHeader, body: &'a [u8]) -> Result<ReplyFrame<'
             no_payload(payload)?;
             Reply::Busy { retry_after_us: options.retry_after_us.unwrap_or(0) }
         }
+        ReplyKind::Redirect => Reply::Redirect(redirect_of(status, payload)?),
+        ReplyKind::Topology => Reply::Topology { table: payload },
         ReplyKind::Failed => Reply::Failed {
             status,
             message: std::str::from_utf8(payload).map_err(|_| ReplyError::Payload)?,
@@ -362,6 +379,20 @@ fn number_of(payload: &[u8]) -> Result<u64, ReplyError> {
 }
 
 /// What follows the core ranges belongs to later versions and is skipped.
+fn redirect_of(status: Status, payload: &[u8]) -> Result<Redirect<'_>, ReplyError> {
+    let (&slot, rest) = payload.split_first_chunk().ok_or(ReplyError::Payload)?;
+    let (&epoch, address) = rest.split_first_chunk().ok_or(ReplyError::Payload)?;
+    Ok(Redirect {
+        redirection: match status {
+            Status::Moved => Redirection::Moved,
+            _ => Redirection::Ask,
+        },
+        slot: u16::from_le_bytes(slot),
+        epoch: u64::from_le_bytes(epoch),
+        address: std::str::from_utf8(address).map_err(|_| ReplyError::Payload)?,
+    })
+}
+
 fn welcome_of(payload: &[u8]) -> Result<Welcome<'_>, ReplyError> {
     let (fixed, rest) =
         payload.split_first_chunk::<WELCOME_FIXED_BYTES>().ok_or(ReplyError::Payload)?;

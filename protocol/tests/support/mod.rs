@@ -74,7 +74,7 @@ impl Parts {
         let (key, value) = (&self.key[..], &self.value[..]);
         let version = Version(self.numbers[1]);
         let side = if self.choices[2] & 1 == 0 { Side::Append } else { Side::Prepend };
-        match self.form % 14 {
+        match self.form % 15 {
             0 => Request::Hello(Hello {
                 version: self.small[1],
                 core: (self.small[2] != u16::MAX && self.choices[2] & 1 != 0)
@@ -129,6 +129,7 @@ impl Parts {
             10 => Request::Exists { key },
             11 => Request::TtlOf { key },
             12 => Request::Flush { delay_ms: self.numbers[2] as u32 },
+            13 => Request::Topology { held_epoch: self.numbers[0] },
             _ => Request::Stats,
         }
     }
@@ -140,7 +141,7 @@ impl Parts {
     /// A reply of any kind; `buffer` holds the core ranges of a welcome.
     pub(crate) fn reply<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Reply<'a> {
         let version = (self.choices[1] & 1 != 0).then_some(Version(self.numbers[0]));
-        match self.form % 10 {
+        match self.form % 12 {
             0 => Reply::Done { version },
             1 => Reply::Value(Value {
                 bytes: &self.value,
@@ -173,6 +174,16 @@ impl Parts {
             }
             7 => Reply::End,
             8 => Reply::Busy { retry_after_us: self.numbers[1] as u32 },
+            9 => Reply::Topology { table: &self.value },
+            10 => Reply::Redirect(Redirect {
+                redirection: match self.choices[2] & 1 {
+                    0 => Redirection::Moved,
+                    _ => Redirection::Ask,
+                },
+                slot: self.small[1],
+                epoch: self.numbers[0],
+                address: &self.text,
+            }),
             _ => Reply::Failed {
                 status: Status::ALL[1 + usize::from(self.choices[2]) % (Status::ALL.len() - 1)],
                 message: &self.text,

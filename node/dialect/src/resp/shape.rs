@@ -1,6 +1,6 @@
 //! How replies are rendered in RESP, with Redis's words for what goes wrong.
 
-use corelane_protocol::{Remaining, Reply, Status};
+use corelane_protocol::{Redirect, Redirection, Remaining, Reply, Status};
 
 use super::write::{self, Revision};
 use crate::step::Moment;
@@ -76,10 +76,18 @@ impl Shape {
             },
             Reply::Failed { status, message } => self.failure(status, message, out),
             Reply::Busy { .. } => write::error(b"BUSY Corelane is overloaded, try again", out),
+            Reply::Redirect(Redirect { redirection, slot, address, .. }) => {
+                let word = match redirection {
+                    Redirection::Moved => "MOVED",
+                    Redirection::Ask => "ASK",
+                };
+                write::error(format!("{word} {slot} {address}").as_bytes(), out);
+            }
             Reply::Stats { text, .. } => write::verbatim(self.revision, text, out),
             Reply::Described { .. }
             | Reply::Keys(_)
             | Reply::Key { .. }
+            | Reply::Topology { .. }
             | Reply::Welcome(_)
             | Reply::End => {
                 unreachable!("no RESP command asks for what {reply:?} answers")
