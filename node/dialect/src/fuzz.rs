@@ -3,7 +3,7 @@
 use corelane_protocol::{MonotonicUs, Reply, Request, Status, Value, Version, WantVersion};
 
 use crate::memcached;
-use crate::{Facts, Gather, Moment, Part, Step, Taken};
+use crate::{ClientFacts, ClusterFacts, Facts, Gather, Moment, NodeFacts, Part, Step, Taken};
 
 /// Longest value in these runs, in bytes: short enough for inputs to pass it.
 const VALUE_BYTES_MAX: usize = 64;
@@ -11,8 +11,10 @@ const VALUE_BYTES_MAX: usize = 64;
 const MOMENT: Moment = Moment { now: MonotonicUs(1), unix_ms: 1_700_000_000_000 };
 
 /// A node with or without a token.
-struct Node {
-    token: Option<&'static [u8]>,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Node {
+    /// The token.
+    pub token: Option<&'static [u8]>,
 }
 
 impl Facts for Node {
@@ -24,8 +26,42 @@ impl Facts for Node {
         self.token == Some(password)
     }
 
-    fn connection_number(&self) -> u64 {
-        1
+    fn client(&self) -> ClientFacts<'_> {
+        ClientFacts {
+            number: 1,
+            address: "127.0.0.1:2",
+            local_address: "127.0.0.1:1",
+            age_s: 0,
+            idle_s: 0,
+            input_bytes: 0,
+            output_bytes: 0,
+        }
+    }
+
+    fn node(&self) -> NodeFacts<'_> {
+        NodeFacts {
+            version: "0.0.0",
+            name: "node",
+            run_id: "0000000000000000000000000000000000000000",
+            process_id: 1,
+            port: 1,
+            cores: 1,
+            uptime_s: 0,
+            connections_max: 1,
+            value_bytes_max: VALUE_BYTES_MAX as u64,
+            memory_bytes_max: 1 << 30,
+            memory_resident_bytes: 1,
+            memory_system_bytes: 1,
+            policy: "allkeys-lru",
+        }
+    }
+
+    fn cluster(&self) -> Option<ClusterFacts<'_>> {
+        None
+    }
+
+    fn slot_of(&self, _key: &[u8]) -> u16 {
+        0
     }
 }
 
@@ -97,6 +133,9 @@ fn answer(step: Step<'_>, asked: &mut Vec<String>, answered: &mut Vec<u8>) -> bo
         }
         Step::Everywhere { head, request, gather } => {
             asked.push(format!("{head:?} {request:?} {gather:?}"));
+        }
+        Step::Control { .. } | Step::Transaction { .. } => {
+            unreachable!("memcached has no such commands")
         }
         Step::Close => return false,
     }

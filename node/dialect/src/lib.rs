@@ -18,6 +18,7 @@
 mod detect;
 mod facts;
 pub mod fuzz;
+pub mod glob;
 pub mod limits;
 pub mod memcached;
 mod number;
@@ -25,5 +26,5 @@ pub mod resp;
 mod step;
 
 pub use detect::{Detected, Dialects, detect};
-pub use facts::Facts;
-pub use step::{Gather, Moment, Part, Parts, Shape, Step, Taken, ValueHead};
+pub use facts::{ClientFacts, ClusterFacts, ClusterNode, Facts, NodeFacts};
+pub use step::{Control, Gather, Moment, Part, Parts, Setting, Shape, Step, Taken, ValueHead};

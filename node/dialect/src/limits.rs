@@ -10,3 +10,26 @@ pub const ARGUMENTS_MAX: usize = 1 << 20;
 /// What a command may take beyond two values of the longest kind, in bytes: keys, headers,
 /// and the many small values of an `MSET`.
 pub const COMMAND_BYTES_SPARE: usize = 1 << 20;
+
+/// Entries that one step of a walk looks at where the client does not say (Redis's own).
+pub const SCAN_COUNT_DEFAULT: u32 = 10;
+
+/// Most entries that one step of a walk looks at, whatever the client says: a step must not
+/// hold up a core.
+pub const SCAN_COUNT_MAX: u32 = 1_000;
+
+/// Commands that one transaction may hold.
+pub const QUEUED_COMMANDS_MAX: usize = 10_000;
+
+/// Bytes that the commands of one transaction may have.
+pub const QUEUED_BYTES_MAX: usize = 8 << 20;
+
+/// Keys that one connection may watch.
+pub const WATCHES_MAX: usize = 1_000;
+
+/// Bytes of a connection's name, and of what its library calls itself.
+pub const NAME_BYTES_MAX: usize = 1_024;
+
+/// Steps that one match of a glob pattern may take. A longer match is none: patterns with
+/// many stars would hold up a core.
+pub const GLOB_STEPS_MAX: usize = 100_000;

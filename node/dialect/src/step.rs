@@ -54,8 +54,43 @@ pub enum Step<'a> {
         /// How the replies become one.
         gather: Gather,
     },
+    /// The commands that [`resp::Session::next_queued`] gives, all together at the core of
+    /// their slot, if nothing that [`resp::Session::take_watches`] tells has changed.
+    Transaction {
+        /// How "done" (before the answers to the commands), "condition failed" and failures
+        /// are rendered.
+        shape: Shape,
+    },
+    /// Something that concerns the node or its connections rather than its data.
+    Control {
+        /// What.
+        control: Control<'a>,
+        /// How the answers of the cores become one: text for each connection listed, a
+        /// number of those closed, "done".
+        gather: Gather,
+    },
     /// The connection is closed once everything before is answered.
     Close,
+}
+
+/// What a client may ask of the node beside its data.
+#[derive(Clone, Debug)]
+pub enum Control<'a> {
+    /// A line for each connection that is meant.
+    ListClients(resp::ClientFilter<'a>),
+    /// To close the connections that are meant.
+    CloseClients(resp::ClientFilter<'a>),
+    /// To change a setting while the node runs.
+    Configure(Setting),
+    /// To end, as SIGTERM asks for it.
+    Shutdown,
+}
+
+/// A setting that may be changed while the node runs, with its new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// What the process may take, in bytes.
+    MemoryBytes(u64),
 }
 
 /// A request, and how its reply is rendered.

@@ -4,31 +4,14 @@
 
 use std::collections::HashMap;
 
+use corelane_dialect::fuzz::{self, Node};
 use corelane_dialect::memcached::{Gathering, Session};
-use corelane_dialect::{Facts, Gather, Moment, Part, Shape, Step, Taken, fuzz};
+use corelane_dialect::{Gather, Moment, Part, Shape, Step, Taken};
 use corelane_protocol::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 const MOMENT: Moment = Moment { now: MonotonicUs(0), unix_ms: 1_700_000_000_000 };
 const VALUE_BYTES_MAX: usize = 100;
-
-struct Node {
-    token: Option<&'static [u8]>,
-}
-
-impl Facts for Node {
-    fn needs_token(&self) -> bool {
-        self.token.is_some()
-    }
-
-    fn is_token(&self, password: &[u8]) -> bool {
-        self.token == Some(password)
-    }
-
-    fn connection_number(&self) -> u64 {
-        1
-    }
-}
 
 #[derive(Clone)]
 struct Entry {

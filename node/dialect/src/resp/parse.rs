@@ -7,25 +7,27 @@
 use crate::limits::{ARGUMENTS_MAX, LINE_BYTES_MAX};
 
 /// Arguments of one command, checked, borrowed from the bytes they arrived in.
-#[derive(Clone, Copy, Debug)]
-pub struct Args<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Args<'a> {
     /// The rest of the array, from the header of the next string on.
     rest: &'a [u8],
     left: usize,
 }
 
 impl<'a> Args<'a> {
-    /// The arguments in bytes that [`Parser::parse`] has found whole.
-    fn checked(rest: &'a [u8], left: usize) -> Args<'a> {
-        Args { rest, left }
+    /// The argument, where there is exactly one.
+    pub(crate) fn only(&self) -> Option<&'a [u8]> {
+        if self.left == 1 { self.clone().next() } else { None }
     }
 
-    /// No arguments.
-    pub(crate) const NONE: Args<'static> = Args { rest: &[], left: 0 };
-
-    /// The arguments from the next one on, as they arrived.
+    /// The arguments from the next one on, as strings of an array.
     pub(crate) fn encoded(&self) -> &'a [u8] {
         self.rest
+    }
+
+    /// What [`Args::encoded`] gave, again.
+    pub(crate) fn from_encoded(rest: &'a [u8], count: usize) -> Args<'a> {
+        Args { rest, left: count }
     }
 }
 
@@ -189,7 +191,7 @@ impl Parser {
             position.left -= 1;
         }
         let Position { start, count, next, .. } = position;
-        Parsed::Command { args: Args::checked(&input[start..next], count), consumed: next }
+        Parsed::Command { args: Args::from_encoded(&input[start..next], count), consumed: next }
     }
 
     fn inline<'a>(&'a mut self, input: &[u8]) -> Parsed<'a> {
@@ -206,7 +208,7 @@ impl Parser {
         self.inline.clear();
         match split_line(line, &mut self.inline) {
             Some(count) => {
-                Parsed::Command { args: Args::checked(&self.inline, count), consumed: end + 1 }
+                Parsed::Command { args: Args::from_encoded(&self.inline, count), consumed: end + 1 }
             }
             None => Parsed::Broken(Broken::UnbalancedQuotes),
         }

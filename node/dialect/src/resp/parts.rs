@@ -1,9 +1,13 @@
 //! Commands that take many keys, as one request a key.
 
-use corelane_protocol::{DeleteCondition, OldValue, Request, RequestHead, Set, SetCondition, Ttl};
+use corelane_protocol::limits::KEY_BYTES_MAX;
+use corelane_protocol::{DeleteCondition, Request, RequestHead, Set, WantVersion};
 
+use super::call::Refusal;
 use super::parse::Args;
 use super::shape::Shape;
+use super::strings::PLAIN_SET;
+use super::transaction::watch_request;
 use crate::step::{Part, Shape as AnyShape};
 
 /// What is asked for each key.
@@ -12,6 +16,10 @@ pub(crate) enum PartKind {
     Get,
     Delete,
     Exists,
+    /// A read that answers next to nothing.
+    Touch,
+    /// What the entry is like, with its version.
+    Watch,
     /// Keys and values in turn.
     Set,
 }
@@ -32,8 +40,12 @@ impl<'a> Parts<'a> {
         kind: PartKind,
         head: RequestHead,
         shape: Shape,
-    ) -> Parts<'a> {
-        Parts { args, kind, head, shape }
+    ) -> Result<Parts<'a>, Refusal> {
+        let stride = if kind == PartKind::Set { 2 } else { 1 };
+        if args.clone().step_by(stride).any(|key| key.len() > KEY_BYTES_MAX) {
+            return Err(Refusal::KEY_TOO_LONG);
+        }
+        Ok(Parts { args, kind, head, shape })
     }
 }
 
@@ -46,16 +58,14 @@ impl<'a> Iterator for Parts<'a> {
             PartKind::Get => Request::Get { key, least_version: None },
             PartKind::Delete => Request::Delete { key, condition: DeleteCondition::Always },
             PartKind::Exists => Request::Exists { key },
-            PartKind::Set => Request::Set(Set {
-                key,
-                value: self.args.next()?,
-                user_flags: 0,
-                ttl: Ttl::Default,
-                condition: SetCondition::Always,
-                old: OldValue::Omit,
-            }),
+            PartKind::Touch => Request::GetRange { key, start: 0, end: 0 },
+            PartKind::Watch => watch_request(key),
+            PartKind::Set => Request::Set(Set { key, value: self.args.next()?, ..PLAIN_SET }),
         };
-        Some(Part { head: self.head, request, shape: AnyShape::Resp(self.shape), echo: b"" })
+        let want_version =
+            if self.kind == PartKind::Watch { WantVersion::Yes } else { WantVersion::No };
+        let head = RequestHead { want_version, ..self.head };
+        Some(Part { head, request, shape: AnyShape::Resp(self.shape), echo: b"" })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

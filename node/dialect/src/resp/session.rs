@@ -1,33 +1,158 @@
 //! One connection that speaks RESP: what it has agreed on, and its commands as steps.
 
-use corelane_protocol::{Answer, Request, RequestHead};
+use corelane_protocol::limits::KEY_BYTES_MAX;
+use corelane_protocol::{Reply, Space, Watches};
 
+use super::call::{Call, Refusal};
 use super::parse::{Args, Bounds, Parsed, Parser};
-use super::parts::{PartKind, Parts};
 use super::shape::{Form, Shape};
+use super::table::{self, Command, Flags};
+use super::transaction::{self, Queue, Transaction, Watched};
 use super::write::{self, Revision};
-use crate::facts::Facts;
+use crate::facts::{ClientFacts, Facts};
 use crate::limits::COMMAND_BYTES_SPARE;
-use crate::step::{Gather, Moment, Part, Shape as AnyShape, Step, Taken};
+use crate::step::{Moment, Step, Taken};
 
-/// The state of one connection.
+/// Which commands are answered (`CLIENT REPLY`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but the next.
+    SkipNext,
+    /// All but the one under way.
+    Skip,
+}
+
+/// What a connection has agreed on.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) revision: Revision,
+    pub(crate) space: Space,
+    pub(crate) unauthorized: bool,
+    pub(crate) replies: Replies,
+    pub(crate) name: Vec<u8>,
+    pub(crate) library_name: Vec<u8>,
+    pub(crate) library_version: Vec<u8>,
+    pub(crate) transaction: Option<Box<Transaction>>,
+    pub(crate) watched: Vec<Watched>,
+    /// Where in `watched` the keys of the latest `WATCH` begin.
+    pub(crate) watching: usize,
+    /// The latest command, for `CLIENT LIST`.
+    pub(crate) latest: Option<&'static Command>,
+}
+
+impl State {
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.replies, Replies::Off | Replies::Skip)
+    }
+
+    /// A command was refused: a transaction that is being put together must not take effect.
+    fn doom(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.doomed = true;
+        }
+    }
+}
+
+/// A connection that speaks RESP.
+///
+/// [`Session::step`] takes one command at a time. A step is carried out before the next one
+/// is asked for, but its replies may still be under way; they are written in the order of
+/// the commands. Two steps are exceptions: before the command after a `WATCH` is looked at,
+/// each of its replies is given to [`Session::watched`]; and [`Step::Transaction`] is
+/// followed by [`Session::next_queued`] until that gives nothing more.
 #[derive(Debug)]
 pub struct Session {
     parser: Parser,
     bounds: Bounds,
+    scratch: Vec<u8>,
+    /// Commands of the transaction that is being carried out.
+    queue: Queue,
+    pub(crate) state: State,
+}
+
+/// What a transaction may change of a connection though it is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Agreed {
+    space: Space,
     revision: Revision,
+    unauthorized: bool,
+}
+
+/// A get that needs nothing but a lookup and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainGet<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its space.
+    pub space: Space,
+    /// How it is answered.
+    pub shape: Shape,
+    /// The command's length in the input.
+    pub consumed: usize,
 }
 
 impl Session {
     /// A connection that has sent nothing yet, of a node that takes values up to this
     /// length, in bytes.
     pub fn new(value_bytes_max: usize, facts: &dyn Facts) -> Session {
+        let unauthorized = facts.needs_token();
         let bounds = Bounds {
             string_bytes_max: value_bytes_max,
             command_bytes_max: 2 * value_bytes_max + COMMAND_BYTES_SPARE,
-            unauthorized: facts.needs_token(),
+            unauthorized,
         };
-        Session { parser: Parser::default(), bounds, revision: Revision::default() }
+        let state = State { unauthorized, ..State::default() };
+        Session {
+            parser: Parser::default(),
+            bounds,
+            scratch: Vec::new(),
+            queue: Queue::default(),
+            state,
+        }
+    }
+
+    /// The get at the front of the input, if there is one as clients write them, and
+    /// nothing about the connection makes it more than a lookup. Such gets may be taken one
+    /// after the other, and looked up together.
+    #[inline]
+    pub fn plain_get<'a>(&self, input: &'a [u8]) -> Option<PlainGet<'a>> {
+        let (head, rest) = input.split_first_chunk::<14>()?;
+        let state = &self.state;
+        let is_get = head[..8] == *b"*2\r\n$3\r\n"
+            && head[8..11].eq_ignore_ascii_case(b"get")
+            && head[11..] == *b"\r\n$";
+        if !is_get
+            || state.unauthorized
+            || state.transaction.is_some()
+            || state.replies != Replies::On
+        {
+            return None;
+        }
+        let mut length = 0;
+        let mut digits = 0;
+        while let Some(digit) = rest.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+            && digit <= 9
+            && digits < 5
+        {
+            length = length * 10 + usize::from(digit);
+            digits += 1;
+        }
+        let is_canonical = digits == 1 || (digits > 1 && rest[0] != b'0');
+        let after = rest.get(digits..)?.strip_prefix(b"\r\n")?;
+        if !is_canonical || length > KEY_BYTES_MAX || after.len() < length + 2 {
+            return None;
+        }
+        Some(PlainGet {
+            key: &after[..length],
+            space: state.space,
+            shape: Shape { form: Form::Value, revision: state.revision },
+            consumed: head.len() + digits + 2 + length + 2,
+        })
     }
 
     /// Takes one command from the front of the input. What it says of itself is appended to
@@ -39,41 +164,150 @@ impl Session {
         moment: Moment,
         out: &mut Vec<u8>,
     ) -> Taken<'a> {
-        let _ = (facts, moment);
-        let revision = self.revision;
+        self.bounds.unauthorized = self.state.unauthorized;
         match self.parser.parse(input, &self.bounds) {
             Parsed::Incomplete { needed } => Taken::Incomplete { needed },
             Parsed::Broken(broken) => {
                 broken.message(out);
                 Taken::Whole { consumed: input.len(), step: Step::Close }
             }
-            Parsed::Command { mut args, consumed } => {
-                let step = match args.next() {
-                    None => Step::Answered,
-                    Some(name) => command(name, args, revision, out),
-                };
+            Parsed::Command { args, consumed } => {
+                let world = World { facts, moment, out, scratch: &mut self.scratch };
+                let step = command(&mut self.state, args, world);
+                if matches!(step, Step::Transaction { .. }) {
+                    let transaction = self.state.transaction.take();
+                    self.queue = transaction.map(|it| it.queue).unwrap_or_default();
+                }
                 Taken::Whole { consumed, step }
             }
         }
     }
+
+    /// The next command of the transaction that [`Step::Transaction`] began, as a step.
+    pub fn next_queued<'a>(
+        &'a mut self,
+        facts: &dyn Facts,
+        moment: Moment,
+        out: &mut Vec<u8>,
+    ) -> Option<Step<'a>> {
+        let args = self.queue.next()?;
+        let world = World { facts, moment, out, scratch: &mut self.scratch };
+        Some(command(&mut self.state, args, world))
+    }
+
+    /// Gives the transaction up that [`Step::Transaction`] began, before any of it was
+    /// carried out: the connection is again as it was before `EXEC`.
+    pub fn abandon_transaction(&mut self, was: Agreed) {
+        self.queue = Queue::default();
+        self.state.space = was.space;
+        self.state.revision = was.revision;
+        self.state.unauthorized = was.unauthorized;
+    }
+
+    /// What the commands of a transaction may change, for [`Session::abandon_transaction`].
+    pub fn agreed(&self) -> Agreed {
+        let State { space, revision, unauthorized, .. } = self.state;
+        Agreed { space, revision, unauthorized }
+    }
+
+    /// Keeps what a watched key was like. `place` counts the requests of the step.
+    pub fn watched(&mut self, place: usize, reply: &Reply<'_>) {
+        transaction::keep_watched(&mut self.state, place, reply);
+    }
+
+    /// Appends the watched keys as [`corelane_protocol::Watches`] has them, and watches them
+    /// no more.
+    pub fn take_watches(&mut self, list: &mut Vec<u8>) {
+        for watched in self.state.watched.drain(..) {
+            Watches::push(list, &watched.as_watch());
+        }
+    }
+
+    /// Appends the connection's line of `CLIENT LIST`.
+    pub fn describe(&self, client: &ClientFacts<'_>, out: &mut Vec<u8>) {
+        super::client::line(client, Some(&self.state), out);
+    }
+
+    /// Gives back memory that only unusual commands need.
+    pub fn shrink(&mut self) {
+        self.parser.shrink();
+        if self.scratch.capacity() > 256 {
+            self.scratch = Vec::new();
+        }
+    }
 }
 
-fn command<'a>(name: &[u8], mut args: Args<'a>, revision: Revision, out: &mut Vec<u8>) -> Step<'a> {
-    let head = RequestHead { answer: Answer::Always, ..RequestHead::default() };
-    let shape = Shape { form: Form::Value, revision };
-    match args.len() {
-        1 if name.eq_ignore_ascii_case(b"get") => {
-            let key = args.next().expect("one argument was counted");
-            let request = Request::Get { key, least_version: None };
-            Step::One(Part { head, request, shape: AnyShape::Resp(shape), echo: b"" })
+/// What a command acts on beside the connection's state.
+struct World<'c, 'a> {
+    facts: &'c dyn Facts,
+    moment: Moment,
+    out: &'c mut Vec<u8>,
+    scratch: &'a mut Vec<u8>,
+}
+
+/// Carries a command out as far as the connection's state goes.
+fn command<'a>(state: &mut State, args: Args<'a>, world: World<'_, 'a>) -> Step<'a> {
+    state.replies = match state.replies {
+        Replies::SkipNext => Replies::Skip,
+        Replies::Skip => Replies::On,
+        replies => replies,
+    };
+    let World { facts, moment, out, scratch } = world;
+    let start = out.len();
+    let world = World { facts, moment, out: &mut *out, scratch };
+    let step = find_and_run(state, args, world);
+    if state.is_silent() {
+        out.truncate(start);
+    }
+    step
+}
+
+fn find_and_run<'a>(state: &mut State, mut args: Args<'a>, world: World<'_, 'a>) -> Step<'a> {
+    let whole = args.clone();
+    let Some(name) = args.next() else { return Step::Answered };
+    let found = match table::find(name, &mut args) {
+        Ok(found) => found,
+        Err(table::Unknown::Web) => return Step::Close,
+        Err(unknown) => {
+            state.doom();
+            write::error(&unknown.message(name, args), world.out);
+            return Step::Answered;
         }
-        1.. if name.eq_ignore_ascii_case(b"mget") => {
-            write::array(args.len(), out);
-            let parts = Parts::new(args, PartKind::Get, head, shape);
-            Step::Several { parts: crate::Parts::Resp(parts), gather: Gather::InOrder { end: b"" } }
+    };
+    let refusal = if !found.takes(whole.len()) {
+        Some(Refusal::Arity)
+    } else if state.unauthorized && !found.flags.has(Flags::NO_AUTH) {
+        Some(Refusal::Words("NOAUTH Authentication required."))
+    } else if state.transaction.is_some() && found.flags.has(Flags::NO_MULTI) {
+        Some(Refusal::Words("ERR Command not allowed inside a transaction"))
+    } else {
+        None
+    };
+    if let Some(refusal) = refusal {
+        if found.name == "exec" && state.transaction.is_some() {
+            return transaction::abort(state, &refusal, found, world.out);
         }
-        _ => {
-            write::error(b"ERR unknown command", out);
+        state.doom();
+        refusal.write(found, world.out);
+        return Step::Answered;
+    }
+    if let Some(transaction) = &mut state.transaction
+        && !found.flags.has(Flags::IN_MULTI)
+    {
+        match transaction.push(&whole) {
+            Ok(()) => write::simple("QUEUED", world.out),
+            Err(refusal) => refusal.write(found, world.out),
+        }
+        return Step::Answered;
+    }
+    state.latest = Some(found);
+    let World { facts, moment, out, scratch } = world;
+    let mut call =
+        Call { state, facts, moment, out: &mut *out, scratch: Some(scratch), command: found };
+    match (found.run)(&mut call, args) {
+        Ok(step) => step,
+        Err(refusal) => {
+            refusal.write(found, out);
             Step::Answered
         }
     }

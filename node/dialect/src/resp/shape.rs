@@ -1,6 +1,6 @@
 //! How replies are rendered in RESP, with Redis's words for what goes wrong.
 
-use corelane_protocol::{Redirect, Redirection, Remaining, Reply, Status};
+use corelane_protocol::{Description, KeyPage, Redirect, Redirection, Remaining, Reply, Status};
 
 use super::write::{self, Revision};
 use crate::step::Moment;
@@ -37,9 +37,57 @@ pub enum Form {
     Float,
     /// Time to live, or -2 and -1.
     Ttl(Clock),
-    /// `PONG`.
-    Pong,
+    /// The command was wrong, but null is answered first where there is no such key.
+    Refused(Refused),
+    /// `string` or `none`.
+    Type,
+    /// How Redis would hold the value, told by its length.
+    Encoding,
+    /// How often an entry was read, where the policy remembers that.
+    Frequency {
+        /// Whether it does.
+        tracked: bool,
+    },
+    /// Redis's own answer where the policy does not remember it: here none does.
+    IdleTime,
+    /// 1, as no value is shared.
+    References,
+    /// Bytes that an entry takes.
+    MemoryUsage,
+    /// A cursor and keys.
+    Page,
+    /// Keys.
+    Keys,
+    /// What comes before the answers to the commands of a transaction; null where a key
+    /// was not as it was when it was watched.
+    Transaction {
+        /// How many commands there are.
+        commands: u32,
+    },
 }
+
+/// What was wrong with a command whose key is looked up first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// An expiry is no number.
+    NotAnInteger,
+    /// The expiry of `GETEX` is no moment from now on.
+    ExpireOfGetEx,
+}
+
+/// Longest value that Redis keeps in one piece with its object, in bytes.
+const EMBEDDED_BYTES_MAX: u64 = 44;
+
+/// Words that more than one place says.
+pub(crate) const KEY_TOO_LONG: &str = "ERR key is longer than 16384 bytes";
+pub(crate) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
+pub(crate) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not \
+    tracked. Please note that when switching between policies at runtime LRU and LFU data \
+    will take some time to adjust.";
+const NO_IDLE_TIME: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. \
+    Please note that when switching between policies at runtime LRU and LFU data will take \
+    some time to adjust.";
 
 /// In which way a time is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +109,17 @@ impl Shape {
             return;
         }
         match *reply {
-            Reply::Done { .. } => match self.form {
-                Form::Flag | Form::FlagOfKey => write::integer(1, out),
-                _ => write::simple("OK", out),
-            },
+            Reply::Done { .. } => self.done(out),
             Reply::Value(value) => write::bulk(value.bytes, out),
             Reply::Number { number, .. } => write::integer(number as i64, out),
             Reply::Remaining(remaining) => self.remaining(remaining, moment, out),
-            Reply::Pong { .. } => write::simple("PONG", out),
+            Reply::Described { ref description, .. } => self.described(description, out),
+            Reply::Keys(page) => self.page(&page, out),
+            Reply::Key { key, .. } => write::bulk(key, out),
             Reply::Failed { status: Status::NotFound, .. } => self.absent(out),
             Reply::Failed { status: Status::ConditionFailed, .. } => match self.form {
                 Form::Flag | Form::FlagOfKey => write::integer(0, out),
+                Form::Transaction { .. } => write::null_array(self.revision, out),
                 _ => write::null(self.revision, out),
             },
             Reply::Failed { status, message } => self.failure(status, message, out),
@@ -84,12 +132,7 @@ impl Shape {
                 write::error(format!("{word} {slot} {address}").as_bytes(), out);
             }
             Reply::Stats { text, .. } => write::verbatim(self.revision, text, out),
-            Reply::Described { .. }
-            | Reply::Keys(_)
-            | Reply::Key { .. }
-            | Reply::Topology { .. }
-            | Reply::Welcome(_)
-            | Reply::End => {
+            Reply::Pong { .. } | Reply::Topology { .. } | Reply::Welcome(_) | Reply::End => {
                 unreachable!("no RESP command asks for what {reply:?} answers")
             }
         }
@@ -109,11 +152,60 @@ impl Shape {
         }
     }
 
+    /// It was done, or is there.
+    fn done(self, out: &mut Vec<u8>) {
+        match self.form {
+            Form::Flag | Form::FlagOfKey => write::integer(1, out),
+            Form::Type => write::simple("string", out),
+            Form::Transaction { commands } => write::array(commands as usize, out),
+            Form::Refused(Refused::NotAnInteger) => write::error(NOT_AN_INTEGER.as_bytes(), out),
+            Form::Refused(Refused::ExpireOfGetEx) => {
+                write::error(b"ERR invalid expire time in 'getex' command", out);
+            }
+            _ => write::simple("OK", out),
+        }
+    }
+
+    fn described(self, description: &Description, out: &mut Vec<u8>) {
+        match self.form {
+            Form::Frequency { tracked: true } => write::integer(description.uses.into(), out),
+            Form::Frequency { tracked: false } => write::error(NO_FREQUENCY.as_bytes(), out),
+            Form::Encoding if description.value_bytes <= EMBEDDED_BYTES_MAX => {
+                write::bulk(b"embstr", out);
+            }
+            Form::Encoding => write::bulk(b"raw", out),
+            Form::IdleTime => write::error(NO_IDLE_TIME.as_bytes(), out),
+            Form::References => write::integer(1, out),
+            _ => write::integer(description.memory_bytes as i64, out),
+        }
+    }
+
+    fn page(self, page: &KeyPage<'_>, out: &mut Vec<u8>) {
+        if self.form == Form::Page {
+            write::array(2, out);
+            let mut cursor = Vec::with_capacity(20);
+            write::unsigned(page.next.0, &mut cursor);
+            write::bulk(&cursor, out);
+        }
+        write::array(page.keys.iter().count(), out);
+        page.keys.iter().for_each(|key| write::bulk(key, out));
+    }
+
     /// There is no such key.
     fn absent(self, out: &mut Vec<u8>) {
         match self.form {
             Form::Silent => {}
-            Form::Done | Form::Value | Form::Float | Form::Pong => write::null(self.revision, out),
+            Form::Type => write::simple("none", out),
+            Form::Keys | Form::Page | Form::Transaction { .. } => write::array(0, out),
+            Form::Done
+            | Form::Value
+            | Form::Float
+            | Form::Refused(_)
+            | Form::Encoding
+            | Form::Frequency { .. }
+            | Form::IdleTime
+            | Form::References
+            | Form::MemoryUsage => write::null(self.revision, out),
             Form::Range => write::bulk(b"", out),
             Form::Number | Form::Flag => write::integer(0, out),
             Form::Renamed | Form::FlagOfKey => write::error(b"ERR no such key", out),
@@ -150,24 +242,16 @@ impl Shape {
                 b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
             }
             Status::NotANumber if self.form == Form::Float => b"ERR value is not a valid float",
-            Status::NotANumber => b"ERR value is not an integer or out of range",
-            Status::OutOfRange if self.form == Form::Float => {
-                b"ERR increment would produce NaN or Infinity"
-            }
+            Status::NotANumber => NOT_AN_INTEGER.as_bytes(),
+            Status::OutOfRange if self.form == Form::Float => NOT_FINITE.as_bytes(),
             Status::OutOfRange => b"ERR increment or decrement would overflow",
             Status::CrossSlot => b"CROSSSLOT Keys in request don't hash to the same slot",
             Status::Loading => b"LOADING Redis is loading the dataset in memory",
-            Status::KeyTooLong => b"ERR key is longer than 16384 bytes",
-            Status::Moved => return worded("MOVED", message, out),
-            Status::Ask => return worded("ASK", message, out),
-            _ => return worded("ERR", message, out),
+            Status::KeyTooLong => KEY_TOO_LONG.as_bytes(),
+            _ => return write::error(&[b"ERR ", message.as_bytes()].concat(), out),
         };
         write::error(text, out);
     }
-}
-
-fn worded(prefix: &str, message: &str, out: &mut Vec<u8>) {
-    write::error(&[prefix.as_bytes(), b" ", message.as_bytes()].concat(), out);
 }
 
 #[cfg(test)]
@@ -237,7 +321,12 @@ mod tests {
             "-ERR value is not an integer or out of range\r\n",
         );
         check(Form::Float, failed(Status::NotANumber), "-ERR value is not a valid float\r\n");
-        let moved = Reply::Failed { status: Status::Moved, message: "3999 127.0.0.1:6381" };
-        check(Form::Value, moved, "-MOVED 3999 127.0.0.1:6381\r\n");
+        let redirect = Redirect {
+            redirection: Redirection::Moved,
+            slot: 3_999,
+            epoch: 1,
+            address: "127.0.0.1:6381",
+        };
+        check(Form::Value, Reply::Redirect(redirect), "-MOVED 3999 127.0.0.1:6381\r\n");
     }
 }

@@ -1,6 +1,6 @@
 //! The forms of RESP2 and RESP3, written.
 
-use crate::number::unsigned;
+pub(crate) use crate::number::unsigned;
 
 /// Which revision of the protocol a connection speaks; `HELLO` changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
