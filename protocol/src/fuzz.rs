@@ -5,18 +5,24 @@ use crate::limits::{HEADER_BYTES, NOTICE_ID};
 use crate::model::{Answer, Status};
 use crate::wire::{
     DecodeLimits, Decoded, ReplyDecoded, decode_reply, decode_request, encode_reply,
-    encode_request, peek_len,
+    encode_request, keys_ahead, peek_len,
 };
 
 /// Reads bytes as the requests of one connection, to the end or the first fatal error.
 /// Gives back how many frames were well delimited.
 pub fn request(bytes: &[u8], limits: &DecodeLimits) -> usize {
+    for (at, key) in keys_ahead(bytes) {
+        let frame = &bytes[at..][..peek_len(&bytes[at..]).expect("a whole frame")];
+        assert!(frame.len() >= HEADER_BYTES + key.len());
+    }
     let mut frames = 0;
     let mut rest = bytes;
     loop {
         match decode_request(rest, limits) {
             Decoded::Complete { frame, consumed } => {
                 assert_eq!(peek_len(rest), Some(consumed));
+                let key = keys_ahead(rest).next();
+                assert_eq!(key, frame.request.key().map(|key| (0, key)));
                 assert_ne!(frame.head.id.0, NOTICE_ID);
                 assert!(consumed <= limits.frame_bytes_max);
                 assert_waits(&rest[..consumed], |part| match decode_request(part, limits) {

@@ -2,14 +2,14 @@
 
 use corelane_protocol::wire::{self, DecodeLimits, Decoded, Refusal, RequestFrame};
 use corelane_protocol::{
-    Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Status, WantVersion,
-    Welcome, limits::KEY_BYTES_MAX, limits::VERSION,
+    Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Status, Welcome,
+    limits::KEY_BYTES_MAX, limits::VERSION,
 };
-use corelane_ring::{Core, CoreMap, slot_of};
-use corelane_shard::{Key, Millis, ShardError};
+use corelane_ring::CoreMap;
+use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
-use crate::batch::GetBatch;
+use crate::ahead::{Lookahead, Owner, owner_of};
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
@@ -24,6 +24,7 @@ pub(crate) struct Dispatcher {
     /// Reply bytes of all connections, waiting or being sent.
     pub(crate) pending_bytes: usize,
     limits: DecodeLimits,
+    pub(crate) ahead: Lookahead,
     /// The core map as a welcome carries it.
     core_ranges: Vec<u8>,
 }
@@ -57,6 +58,7 @@ impl Dispatcher {
             cores,
             timers: Timers::default(),
             pending_bytes: 0,
+            ahead: Lookahead::default(),
             core_ranges,
         })
     }
@@ -86,31 +88,21 @@ impl Dispatcher {
         bytes: &[u8],
         now: MonotonicUs,
     ) -> Progress {
-        let at = millis(now);
-        let mut batch = GetBatch::new(self.executor.key(b""));
         let mut consumed = 0;
         let mut incomplete = None;
+        self.ahead.forget();
         while self.has_room(connection) {
             let limits = self.limits_of(connection);
+            if self.ahead.is_used_up() && connection.session == Session::Open {
+                let keys = wire::keys_ahead(&bytes[consumed..]);
+                let keys = keys.map(|(at, key)| (consumed + at, key));
+                self.ahead.look(&self.executor, &self.cores, keys);
+            }
             match wire::decode_request(&bytes[consumed..], &limits) {
                 Decoded::Complete { frame, consumed: length } => {
-                    if let Some(key) = self.plain_get(connection, &frame, now) {
-                        batch.push(key, reply_head(&frame.head), consumed);
-                        consumed += length;
-                        if batch.is_full()
-                            && let Some(mark) = self.flush(&mut batch, connection, at)
-                        {
-                            consumed = mark;
-                            break;
-                        }
-                        continue;
-                    }
-                    if let Some(mark) = self.flush(&mut batch, connection, at) {
-                        consumed = mark;
-                        break;
-                    }
+                    let owner = self.ahead.take(consumed, &self.executor.shard);
                     let raw = &bytes[consumed..consumed + length];
-                    match self.request(connection, &frame, raw, now) {
+                    match self.request(connection, &frame, owner, raw, now) {
                         Taken::Whole => consumed += length,
                         Taken::Not => break,
                     }
@@ -120,12 +112,9 @@ impl Dispatcher {
                     break;
                 }
                 Decoded::Rejected { head, refusal, frame_bytes } => {
-                    if let Some(mark) = self.flush(&mut batch, connection, at) {
-                        consumed = mark;
-                        break;
-                    }
                     let here = frame_bytes.min(bytes.len() - consumed);
                     connection.skip = frame_bytes - here;
+                    let _ = self.ahead.take(consumed, &self.executor.shard);
                     consumed += here;
                     self.reject(connection, &head, refusal);
                     if connection.skip > 0 {
@@ -133,18 +122,11 @@ impl Dispatcher {
                     }
                 }
                 Decoded::Fatal { id, refusal } => {
-                    if let Some(mark) = self.flush(&mut batch, connection, at) {
-                        consumed = mark;
-                        break;
-                    }
                     self.executor.counters.garbled += 1;
                     let head = ReplyHead { id, ..ReplyHead::default() };
                     connection.refuse(head, refusal.status(), refusal.message());
                 }
             }
-        }
-        if let Some(mark) = self.flush(&mut batch, connection, at) {
-            return Progress { consumed: mark, incomplete: None };
         }
         Progress { consumed, incomplete }
     }
@@ -157,52 +139,45 @@ impl Dispatcher {
         now: MonotonicUs,
         replies: &mut Vec<u8>,
     ) -> usize {
-        let at = millis(now);
-        let mut batch = GetBatch::new(self.executor.key(b""));
         let mut executed = 0;
+        self.ahead.forget();
         while executed < frames.len()
             && replies.len() + self.executor.leases.bytes() < MAIL_REPLY_BYTES_MAX
         {
+            if self.ahead.is_used_up() {
+                let keys = wire::keys_ahead(&frames[executed..]);
+                let keys = keys.map(|(at, key)| (executed + at, key));
+                self.ahead.look(&self.executor, &self.cores, keys);
+            }
             let Decoded::Complete { frame, consumed } =
                 wire::decode_request(&frames[executed..], &self.limits)
             else {
                 unreachable!("cores send each other whole frames that one of them decoded");
             };
-            let plain = match frame.request {
-                Request::Get { key, least_version: None } if is_plain(&frame.head, now) => {
-                    Some(key)
-                }
-                _ => None,
-            };
-            if let Some(key) = plain {
-                batch.push(self.executor.key(key), reply_head(&frame.head), executed);
-            }
-            if (batch.is_full() || plain.is_none())
-                && let Some(mark) = self.flush_mail(&mut batch, at, replies)
-            {
-                return mark;
-            }
-            if plain.is_none() {
-                self.executor.counters.forwarded_in += 1;
-                self.execute_here(&frame.head, &frame.request, now, replies);
-            }
+            self.executor.counters.forwarded_in += 1;
+            let owner = self.ahead.take(executed, &self.executor.shard);
+            self.execute_own(&frame, owner, now, replies);
             executed += consumed;
         }
-        self.flush_mail(&mut batch, at, replies).unwrap_or(executed)
+        executed
     }
 
-    /// Gets that are put back are not counted: they come again.
-    fn flush_mail(
+    /// Executes a request of this core.
+    #[inline]
+    fn execute_own(
         &mut self,
-        batch: &mut GetBatch<'_>,
-        at: Millis,
-        replies: &mut Vec<u8>,
-    ) -> Option<usize> {
-        let reads_before = self.executor.counters.requests_get;
-        let put_back = batch.flush(&mut self.executor, at, replies, MAIL_REPLY_BYTES_MAX);
-        let counters = &mut self.executor.counters;
-        counters.forwarded_in += counters.requests_get - reads_before;
-        put_back
+        frame: &RequestFrame<'_>,
+        owner: Option<Owner>,
+        now: MonotonicUs,
+        out: &mut Vec<u8>,
+    ) {
+        let RequestFrame { head, request } = frame;
+        if let Some(Owner::Here(hash)) = owner
+            && self.executor.execute_plain(head, request, hash, now, out)
+        {
+            return;
+        }
+        self.execute_here(head, request, now, out);
     }
 
     /// Executes on this core what concerns the whole of it, or one of its keys.
@@ -231,10 +206,6 @@ impl Dispatcher {
         }
     }
 
-    fn here(&self) -> u16 {
-        self.executor.config.core
-    }
-
     fn limits_of(&self, connection: &Connection) -> DecodeLimits {
         if connection.session == Session::Fresh && self.executor.config.token.is_some() {
             DecodeLimits { frame_bytes_max: UNAUTHORIZED_BYTES_MAX, ..DecodeLimits::BEFORE_HELLO }
@@ -243,38 +214,18 @@ impl Dispatcher {
         }
     }
 
-    fn flush(
-        &mut self,
-        batch: &mut GetBatch<'_>,
-        connection: &mut Connection,
-        at: Millis,
-    ) -> Option<usize> {
-        let room = self.output_room(connection);
-        batch.flush(&mut self.executor, at, &mut connection.output, room)
-    }
-
-    /// The key of a get that needs nothing but a lookup on this core.
-    fn plain_get<'b>(
-        &self,
-        connection: &Connection,
-        frame: &RequestFrame<'b>,
-        now: MonotonicUs,
-    ) -> Option<Key<'b>> {
-        let Request::Get { key, least_version: None } = frame.request else { return None };
-        if connection.session != Session::Open || !is_plain(&frame.head, now) {
-            return None;
-        }
-        let slot = slot_of(key);
-        (self.cores.core_of(slot).0 == self.here()).then(|| self.executor.key_in(slot, key))
-    }
-
     fn request(
         &mut self,
         connection: &mut Connection,
         frame: &RequestFrame<'_>,
+        owner: Option<Owner>,
         raw: &[u8],
         now: MonotonicUs,
     ) -> Taken {
+        if let Some(Owner::Here(_)) = owner {
+            self.execute_own(frame, owner, now, &mut connection.output);
+            return Taken::Whole;
+        }
         let RequestFrame { head, request } = frame;
         if let Request::Hello(hello) = request {
             return self.hello(connection, head, hello, now);
@@ -295,14 +246,18 @@ impl Dispatcher {
                     self.everywhere(connection, head, request, now);
                 }
             }
-            _ => match request.key().map(|key| self.cores.core_of(slot_of(key))) {
-                Some(Core(owner)) if owner != self.here() => {
-                    self.executor.counters.forwarded_out += 1;
-                    let remote = connection.remote.get_or_insert_default();
-                    remote.queue(owner).extend_from_slice(raw);
+            _ => {
+                let owner =
+                    owner.or_else(|| Some(owner_of(&self.executor, &self.cores, request.key()?)));
+                match owner {
+                    Some(Owner::Core(core)) => {
+                        self.executor.counters.forwarded_out += 1;
+                        let remote = connection.remote.get_or_insert_default();
+                        remote.queue(core).extend_from_slice(raw);
+                    }
+                    _ => self.execute_own(frame, owner, now, &mut connection.output),
                 }
-                _ => self.execute_here(head, request, now, &mut connection.output),
-            },
+            }
         }
         Taken::Whole
     }
@@ -377,9 +332,4 @@ impl Dispatcher {
         wire::encode_reply(&head, &Reply::Welcome(welcome), &mut connection.output);
         Taken::Whole
     }
-}
-
-/// Whether a get needs nothing but a lookup and its value.
-pub(crate) fn is_plain(head: &RequestHead, now: MonotonicUs) -> bool {
-    head.want_version == WantVersion::No && head.deadline.is_none_or(|deadline| deadline >= now)
 }

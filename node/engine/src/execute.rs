@@ -38,7 +38,7 @@ pub(crate) struct Executor {
 type Outcome<T> = Result<T, Status>;
 
 /// Words for the person who reads an error; nothing for what happens in the normal course.
-fn words(status: Status) -> &'static str {
+pub(crate) fn words(status: Status) -> &'static str {
     match status {
         Status::OutOfMemory => "the memory is used up and nothing may be evicted",
         Status::ValueTooLarge => "the value is, or would become, larger than this node keeps",
@@ -312,7 +312,7 @@ impl Executor {
         Ok(Reply::Number { number, version: version.map(self::number) })
     }
 
-    fn write(&mut self, key: &Key<'_>, write: Write<'_>, at: Millis) -> Outcome<()> {
+    pub(crate) fn write(&mut self, key: &Key<'_>, write: Write<'_>, at: Millis) -> Outcome<()> {
         self.shard.set(key, write, at, &mut self.changes).map_err(refused)
     }
 
@@ -326,7 +326,7 @@ impl Executor {
 
     /// The moment at which an entry written now expires. `kept` is that of the entry
     /// being replaced.
-    fn expiry(&mut self, ttl: Ttl, kept: Option<Expiry>, at: Millis) -> Expiry {
+    pub(crate) fn expiry(&mut self, ttl: Ttl, kept: Option<Expiry>, at: Millis) -> Expiry {
         let ms = match (ttl, kept) {
             (Ttl::Never, _) => return Expiry::Never,
             (Ttl::Keep, Some(kept)) => return kept,

@@ -3,12 +3,11 @@
 //! ends the series when the last core has answered.
 
 use corelane_protocol::{Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, wire};
-use corelane_ring::slot_of;
 
-use crate::batch::GetBatch;
+use crate::ahead::Owner;
 use crate::connection::{Connection, Resume};
-use crate::dispatch::{Dispatcher, Taken, is_plain};
-use crate::execute::{millis, reply_head};
+use crate::dispatch::{Dispatcher, Taken};
+use crate::execute::reply_head;
 use crate::forward::SeriesEnd;
 
 impl Dispatcher {
@@ -24,51 +23,46 @@ impl Dispatcher {
         let resume = connection.resume.take().unwrap_or(Resume { next_part: 0, series: None });
         let mut series = resume.series;
         let room = self.output_room(connection);
-        let mut batch = GetBatch::new(self.executor.key(b""));
         let mut stopped = None;
-        let rest = (0u16..).zip(keys).skip(usize::from(resume.next_part));
-        for (part, key) in rest {
+        let mut rest = (0u16..).zip(keys).skip(usize::from(resume.next_part));
+        self.ahead.forget();
+        loop {
+            if self.ahead.is_used_up() {
+                let keys = rest.clone().map(|(part, key)| (usize::from(part), key));
+                self.ahead.look(&self.executor, &self.cores, keys);
+            }
+            let Some((part, key)) = rest.next() else { break };
             if connection.output.len() + self.executor.leases.bytes() >= room {
                 stopped = Some(part);
                 break;
             }
-            let slot = slot_of(key);
-            let owner = self.cores.core_of(slot).0;
+            let owner = self.ahead.take(usize::from(part), &self.executor.shard);
             let head = RequestHead { part: Some(part), ..*head };
-            if owner == self.executor.config.core && is_plain(&head, now) {
-                batch.push(self.executor.key_in(slot, key), reply_head(&head), usize::from(part));
-                if !batch.is_full() {
-                    continue;
+            let request = Request::Get { key, least_version: None };
+            match owner.expect("every key was looked at") {
+                Owner::Here(hash) => {
+                    let output = &mut connection.output;
+                    if !self.executor.execute_plain(&head, &request, hash, now, output) {
+                        self.executor.execute(&head, &request, now, output);
+                    }
+                }
+                Owner::Core(core) => {
+                    let remote = connection.remote.get_or_insert_default();
+                    let series = *series.get_or_insert_with(|| {
+                        let head = reply_head(&RequestHead { part: None, ..head });
+                        remote.open_series(head, SeriesEnd::End)
+                    });
+                    queue_frame(remote.queue(core), &head, &request);
+                    remote.add_part(series, core);
+                    self.executor.counters.forwarded_out += 1;
                 }
             }
-            // What waits in the batch comes before this key, so that the multi-get can go
-            // on from any key where it stopped.
-            let output = &mut connection.output;
-            if let Some(mark) = batch.flush(&mut self.executor, millis(now), output, room) {
-                stopped = Some(mark as u16);
-                break;
-            }
-            let request = Request::Get { key, least_version: None };
-            if owner != self.executor.config.core {
-                let remote = connection.remote.get_or_insert_default();
-                let series = *series.get_or_insert_with(|| {
-                    let head = reply_head(&RequestHead { part: None, ..head });
-                    remote.open_series(head, SeriesEnd::End)
-                });
-                queue_frame(remote.queue(owner), &head, &request);
-                remote.add_part(series, owner);
-                self.executor.counters.forwarded_out += 1;
-            } else if !is_plain(&head, now) {
-                self.executor.execute(&head, &request, now, output);
-            }
         }
-        let output = &mut connection.output;
-        // A get that was put back comes before any key that was not looked at.
-        let put_back = batch.flush(&mut self.executor, millis(now), output, room);
-        if let Some(next_part) = put_back.map(|mark| mark as u16).or(stopped) {
+        if let Some(next_part) = stopped {
             connection.resume = Some(Resume { next_part, series });
             return Taken::Not;
         }
+        let output = &mut connection.output;
         match series {
             Some(series) => connection
                 .remote

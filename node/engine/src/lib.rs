@@ -25,7 +25,7 @@
 pub mod counters;
 pub mod limits;
 
-mod batch;
+mod ahead;
 mod changes;
 mod config;
 mod connection;
@@ -37,6 +37,7 @@ mod forward;
 mod mail;
 mod output;
 mod packet;
+mod plain;
 mod stats;
 mod timers;
 

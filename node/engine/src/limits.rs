@@ -12,8 +12,13 @@
 //!
 //! "Full" always means the same thing: the connection is not read until there is room.
 
-/// GETs that are looked up together, so that their cache misses overlap.
-pub const GET_BATCH: usize = 32;
+/// Requests whose keys' memory is asked for together, so that their cache misses overlap. A
+/// core has about a dozen misses under way at a time; beyond twice that, lines that were asked
+/// for begin to be pushed out again.
+pub const LOOKAHEAD: usize = 32;
+
+/// How many requests before its turn the rest of an entry is asked for.
+pub const LOOKAHEAD_VALUES: usize = 3;
 
 /// Reply bytes at which the requests of a connection wait while the core's total is used up.
 pub const OUTPUT_BYTES_SCARCE: usize = 16 << 10;

@@ -128,9 +128,16 @@ fn reads(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let names: [_; 32] = std::array::from_fn(|_| name(random.random_range(0..items)));
                 let keys: [_; 32] = std::array::from_fn(|at| key(&shard, &names[at]));
-                shard.get_batch(&keys[..batch as usize], NOW, |_, entry| {
-                    black_box(entry.expect("a hit").value.as_slice().map(|value| value[0]));
+                let keys = &keys[..batch as usize];
+                keys.iter().for_each(|key| shard.prefetch_index(&key.hash()));
+                let hints: [_; 32] = std::array::from_fn(|at| {
+                    keys.get(at).map(|key| shard.prefetch_entry(&key.hash())).unwrap_or_default()
                 });
+                for (key, hint) in keys.iter().zip(hints) {
+                    shard.prefetch_value(hint);
+                    let entry = shard.get(key, NOW).expect("a hit");
+                    black_box(entry.value.as_slice().map(|value| value[0]));
+                }
             });
         });
     }

@@ -152,6 +152,18 @@ fn key_offset(header: u32) -> usize {
     at
 }
 
+/// How long the entry at the start of `bytes` is, going by its first four bytes alone: a few
+/// bytes too short where its lengths are escaped, and zero for a free slot.
+#[inline]
+pub(crate) fn first_bytes(bytes: &[u8]) -> usize {
+    let header = u32_at(bytes, 0);
+    if header & TYPE_MASK != TYPE_BYTES {
+        return 0;
+    }
+    let value = if header & LARGE == 0 { (header >> VALUE_SHIFT) as usize } else { LARGE_BYTES };
+    key_offset(header) + (header >> KEY_SHIFT & KEY_ESCAPE) as usize + value
+}
+
 /// An entry that is being read. The slice may go on behind the entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored<'s> {

@@ -33,6 +33,21 @@ impl<'a> Key<'a> {
     pub fn space(&self) -> u8 {
         self.space
     }
+
+    /// All of it but its bytes.
+    #[inline]
+    pub fn hash(&self) -> KeyHash {
+        KeyHash { hash: self.hash, slot: self.slot, space: self.space }
+    }
+}
+
+/// What the shard made of a key, to be kept while nothing borrows the key's bytes. See
+/// [`Shard::key_of`](crate::Shard::key_of).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyHash {
+    pub(crate) hash: u64,
+    pub(crate) slot: u16,
+    pub(crate) space: u8,
 }
 
 /// Routing slots of a cluster; a key's slot is below it.

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 
 use corelane_shard::{
-    Algorithm, Among, BUDGET_BYTES_MIN, Cause, Change, Changes, Cursor, End, Entry, EntryVersion,
-    Expiry, Key, Lease, LeasedPiece, Millis, Policy, Shard, ShardConfig, TableHash, TickOutcome,
-    Upload, Write, WriteError,
+    Algorithm, Among, BUDGET_BYTES_MIN, Cause, Change, Changes, Cursor, End, Entry, EntryHint,
+    EntryVersion, Expiry, Key, Lease, LeasedPiece, Millis, Policy, Shard, ShardConfig, TableHash,
+    TickOutcome, Upload, Write, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -93,6 +93,8 @@ struct World {
     setting: Setting,
     uploads: Vec<(Name, Upload, Vec<u8>)>,
     leases: Vec<(Lease, Vec<u8>)>,
+    /// Of the last keys that were asked for ahead.
+    hints: Vec<EntryHint>,
     refused: u64,
 }
 
@@ -126,6 +128,7 @@ impl World {
             setting,
             uploads: Vec::new(),
             leases: Vec::new(),
+            hints: Vec::new(),
             refused: 0,
         }
     }
@@ -185,7 +188,7 @@ impl World {
                 };
                 check_entry(read, self.model.live(&name));
             }
-            330..360 => self.get_batch(),
+            330..360 => self.read_ahead(),
             360..700 => self.set(name, &key),
             700..740 => self.extend(name, &key),
             740..830 => {
@@ -316,20 +319,28 @@ impl World {
         }
     }
 
-    fn get_batch(&mut self) {
+    /// Asks ahead for many keys, changes some of them in between, and reads all. The hints of
+    /// the time before are used once more, when they may name anything.
+    fn read_ahead(&mut self) {
         let names: Vec<Name> = (0..self.random.random_range(0..70)).map(|_| self.name()).collect();
-        let keys: Vec<Key<'_>> = names
-            .iter()
-            .map(|(space, key)| self.shard.key(slot_of_any(key), *space, key))
-            .collect();
-        let mut next = 0;
-        let model = &self.model;
-        self.shard.get_batch(&keys, model.now, |number, entry| {
-            assert_eq!(number, next);
-            next += 1;
-            check_entry(entry, model.live(&names[number]));
-        });
-        assert_eq!(next, names.len());
+        let key_of =
+            |shard: &Shard, (space, key): &Name| shard.key(slot_of_any(key), *space, key).hash();
+        let hashes: Vec<_> = names.iter().map(|name| key_of(&self.shard, name)).collect();
+        hashes.iter().for_each(|hash| self.shard.prefetch_index(hash));
+        let hints: Vec<_> = hashes.iter().map(|hash| self.shard.prefetch_entry(hash)).collect();
+        for name in names.iter().take(self.random.random_range(0..4)) {
+            let key = self.shard.key(slot_of_any(&name.1), name.0, &name.1);
+            if self.shard.remove(&key, self.model.now, &mut self.model) {
+                assert_eq!(self.model.own.pop(), Some((name.clone(), Cause::Delete)));
+                self.model.items.remove(name);
+            }
+        }
+        hints.iter().chain(&self.hints).for_each(|hint| self.shard.prefetch_value(*hint));
+        for (name, hash) in names.iter().zip(hashes) {
+            let key = self.shard.key_of(hash, &name.1);
+            check_entry(self.shard.get(&key, self.model.now), self.model.live(name));
+        }
+        self.hints = hints;
     }
 
     fn begin_or_end_upload(&mut self, name: Name, key: &Key<'_>) {

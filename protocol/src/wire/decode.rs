@@ -187,6 +187,27 @@ fn decode_plain<'a>(
     Some(RequestFrame { head, request })
 }
 
+/// The keys of the whole frames at the start of `bytes`, with the offset of each frame, up to
+/// the first frame that has no key or is not all there. Nothing else of them is checked, so
+/// this is for those who want to know what is coming, before [`decode_request`] says what it is.
+#[inline]
+pub fn keys_ahead(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (header, body) = bytes[at..].split_first_chunk::<HEADER_BYTES>()?;
+        let header = RequestHeader::read(header);
+        if header.magic != REQUEST_MAGIC || !Opcode::from_byte(header.opcode)?.has_key() {
+            return None;
+        }
+        let body = body.get(..header.body_bytes as usize)?;
+        let start = usize::from(header.options_bytes);
+        let key = body.get(start..start + usize::from(header.key_bytes))?;
+        let frame = at;
+        at += header.frame_bytes();
+        Some((frame, key))
+    })
+}
+
 #[cold]
 fn without_header(bytes: &[u8]) -> Decoded<'_> {
     match bytes.first() {

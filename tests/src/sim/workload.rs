@@ -117,7 +117,7 @@ impl Workload<'_> {
         }
     }
 
-    /// A plain get, as caches mostly see them: many of these in a row are looked up together.
+    /// A plain get, as caches mostly see them: with many of these in a row.
     pub(crate) fn read_one(&mut self, client: &mut Client) {
         let at = self.world.moment();
         self.ledger.operations += 1;

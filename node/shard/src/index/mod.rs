@@ -222,6 +222,26 @@ impl Index {
         Some(Found { leaf, place, word: Word(words[place]) })
     }
 
+    /// The word with this hash for which `is` says yes, and where in the arena it is, in units
+    /// of eight bytes: [`Index::find`] for those who change no more than the word.
+    #[inline]
+    pub(crate) fn find_word(
+        &self,
+        heap: &Heap,
+        slot: u16,
+        hash: u64,
+        is: impl FnMut(Word) -> bool,
+    ) -> Option<(u64, Word)> {
+        let reference = self.reference(heap, slot, hash);
+        if reference.lines() == 0 {
+            return None;
+        }
+        let words = heap.words(reference.handle(), reference.words());
+        let window = reference.window();
+        let place = leaf::find(words, window, window.stored(hash), is)?;
+        Some((reference.units() + place as u64, Word(words[place])))
+    }
+
     /// The reference to the leaf of a hash, for reading: its count may be out of date.
     #[inline]
     pub(crate) fn reference(&self, heap: &Heap, slot: u16, hash: u64) -> Reference {

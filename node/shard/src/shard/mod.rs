@@ -12,7 +12,7 @@
 //! request should — expiry, flushed pages, compaction — is done in slices by
 //! [`Shard::tick`] ([`upkeep`]).
 
-mod batch;
+mod ahead;
 mod describe;
 mod inspect;
 mod read;
@@ -22,6 +22,7 @@ mod stream;
 mod upkeep;
 mod write;
 
+pub use self::ahead::EntryHint;
 pub use self::stream::Upload;
 
 use crate::class::{Kind, PAGE_BYTES};

@@ -10,11 +10,14 @@ impl Shard {
     /// Reads an entry and notes that it was used. One whose time is over is `None`.
     #[inline]
     pub fn get(&mut self, key: &Key<'_>, now: Millis) -> Option<Entry<'_>> {
-        let found = self.find(key)?;
-        if let Some(word) = self.evictor.used(found.word) {
-            self.index.replace(&mut self.heap, &found, word);
+        let heap = &self.heap;
+        let (units, word) = self.index.find_word(heap, key.slot, key.hash, |word| {
+            Stored::read(heap.rest_of_page(word.handle())).is(key.space, key.bytes)
+        })?;
+        if let Some(used) = self.evictor.used(word) {
+            *self.heap.word_mut(units) = used.0;
         }
-        read(&self.heap, found.word.handle(), now)
+        read(&self.heap, word.handle(), now)
     }
 
     /// Reads an entry and leaves no trace.

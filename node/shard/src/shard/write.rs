@@ -36,7 +36,7 @@ impl Shard {
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
         // These arrive while room is made.
-        self.prefetch(key);
+        self.prefetch_index(&key.hash());
         self.evictor.prefetch(&self.heap, key.hash);
         let shape = self.shape(key, &write, write.value.len())?;
         self.make_room(Class::of_entry(shape.bytes()), now, changes)?;

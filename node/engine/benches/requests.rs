@@ -1,0 +1,205 @@
+//! What a core's own work for a request costs, without the kernel: frames go into an engine as
+//! they would arrive, replies come out and are handed back.
+//!
+//! `cargo bench -p corelane-engine --bench requests` prints the time of an operation (the
+//! thread's own on its CPU, least and median over rounds) for 50 connections that take turns,
+//! 95 % gets and 5 % sets of random keys that are all there. `CORELANE_BENCH_ITEMS` sets their
+//! number (1 million by default), `CORELANE_BENCH_PIPELINES` and `CORELANE_BENCH_VALUES` are
+//! lists, `CORELANE_BENCH_ROUNDS` bounds a run under an instruction counter, and
+//! `CORELANE_BENCH_HUGE_PAGES` asks for huge pages.
+
+use corelane_engine::{
+    Closing, ConnectionId, DefaultTtl, Engine, EngineConfig, JitterMode, Mail, Output, Packet,
+    SendEnd,
+};
+use corelane_protocol::{
+    Hello, MonotonicUs, OldValue, Request, RequestHead, RequestId, Set, SetCondition, Ttl, wire,
+};
+use corelane_ring::{Core, slot_of};
+use corelane_shard::{HugePages, ShardConfig};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CONNECTIONS: usize = 50;
+const OPERATIONS_A_ROUND: usize = 25_600;
+const NOW: MonotonicUs = MonotonicUs(1_000_000);
+
+/// Sends are done as soon as the engine has handed all of them out.
+#[derive(Default)]
+struct Sends(Vec<(ConnectionId, Packet)>);
+
+impl Output for Sends {
+    fn send(&mut self, connection: ConnectionId, packet: Packet) {
+        self.0.push((connection, packet));
+    }
+
+    fn taken_by_peer(&mut self, _: ConnectionId) -> Option<u64> {
+        None
+    }
+
+    fn pause(&mut self, _: ConnectionId) {
+        unreachable!("replies are taken at once");
+    }
+
+    fn resume(&mut self, _: ConnectionId) {}
+
+    fn close(&mut self, _: ConnectionId, _: Closing) {
+        unreachable!("no request is wrong");
+    }
+
+    fn detach(&mut self, _: ConnectionId) {}
+
+    fn mail(&mut self, _: Core, _: Mail) {
+        unreachable!("there is one core");
+    }
+}
+
+fn list(name: &str, default: &str) -> Vec<usize> {
+    let text = std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    text.split(',').map(|number| number.trim().parse().expect("a list of numbers")).collect()
+}
+
+fn name(number: u64) -> [u8; 16] {
+    let mut key = *b"key:000000000000";
+    let digits = format!("{number:012}");
+    key[4..].copy_from_slice(digits.as_bytes());
+    key
+}
+
+fn encode(id: usize, request: &Request<'_>, out: &mut Vec<u8>) {
+    let head = RequestHead { id: RequestId(id as u32), ..RequestHead::default() };
+    wire::encode_request(&head, request, out).expect("a request within the limits");
+}
+
+fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
+    let (ttl, condition, old) = (Ttl::Default, SetCondition::Always, OldValue::Omit);
+    Request::Set(Set { key, value, user_flags: 0, ttl, condition, old })
+}
+
+struct Load {
+    engine: Engine,
+    connections: Vec<ConnectionId>,
+    sends: Sends,
+    sent_bytes: usize,
+}
+
+impl Load {
+    fn new(items: u64, value_bytes: usize) -> Load {
+        let budget = items * (value_bytes as u64 + 140) + (64 << 20);
+        let mut shard = ShardConfig::new(budget, |key| slot_of(key).number());
+        if std::env::var_os("CORELANE_BENCH_HUGE_PAGES").is_some() {
+            shard.huge_pages = HugePages::Advise;
+        }
+        let mut engine = Engine::new(EngineConfig {
+            core: 0,
+            cores: 1,
+            node_name: "bench".to_owned(),
+            shard,
+            value_bytes_max: 1 << 20,
+            default_ttl: DefaultTtl::Never,
+            jitter: JitterMode::Off,
+            jitter_percent: 0,
+            token: None,
+            idle_ms_max: 10_000,
+            drain_ms_max: 10_000,
+            output_bytes_max: 1 << 20,
+            output_bytes_total_max: 64 << 20,
+            seed: 1,
+            now: NOW,
+        })
+        .expect("an engine");
+        let connections = (0..CONNECTIONS).map(|_| engine.opened(NOW)).collect();
+        let mut load = Load { engine, connections, sends: Sends::default(), sent_bytes: 0 };
+        let hello = Hello { version: 1, core: None, value_bytes_max: 1 << 20, token: b"" };
+        let mut frames = Vec::new();
+        encode(0, &Request::Hello(hello), &mut frames);
+        for connection in 0..CONNECTIONS {
+            load.receive(connection, &frames);
+        }
+        load.turn();
+        let value = vec![b'v'; value_bytes];
+        for number in 0..items {
+            frames.clear();
+            encode(1, &set(&name(number), &value), &mut frames);
+            load.receive(0, &frames);
+            load.turn();
+        }
+        load
+    }
+
+    fn receive(&mut self, connection: usize, frames: &[u8]) {
+        self.engine.received(self.connections[connection], frames, NOW, &mut self.sends);
+    }
+
+    fn turn(&mut self) {
+        let _ = self.engine.tick(NOW, &mut self.sends);
+        self.engine.flush_output(NOW, &mut self.sends);
+        let mut sends = std::mem::take(&mut self.sends.0);
+        for (connection, packet) in sends.drain(..) {
+            self.sent_bytes += packet.len();
+            self.engine.sent(connection, packet, SendEnd::Whole, NOW, &mut self.sends);
+        }
+        assert!(self.sends.0.is_empty(), "nothing is left to send");
+        self.sends.0 = sends;
+    }
+
+    /// One round; nanoseconds an operation.
+    fn round(&mut self, items: u64, pipeline: usize, value: &[u8], random: &mut SmallRng) -> f64 {
+        let pieces: Vec<Vec<u8>> = (0..OPERATIONS_A_ROUND / pipeline)
+            .map(|_| {
+                let mut frames = Vec::new();
+                for id in 0..pipeline {
+                    let key = name(random.random_range(0..items));
+                    let request = if random.random_range(0..20) == 0 {
+                        set(&key, value)
+                    } else {
+                        Request::Get { key: &key, least_version: None }
+                    };
+                    encode(id + 1, &request, &mut frames);
+                }
+                frames
+            })
+            .collect();
+        let start = thread_ns();
+        for turn in pieces.chunks(CONNECTIONS) {
+            for (connection, frames) in turn.iter().enumerate() {
+                self.receive(connection, frames);
+            }
+            self.turn();
+        }
+        (thread_ns() - start) as f64 / (pieces.len() * pipeline) as f64
+    }
+}
+
+/// Nanoseconds that this thread has run.
+fn thread_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn main() {
+    let items = list("CORELANE_BENCH_ITEMS", "1000000")[0] as u64;
+    let rounds = list("CORELANE_BENCH_ROUNDS", "101")[0];
+    let pipelines = list("CORELANE_BENCH_PIPELINES", "1,16,64");
+    let mut random = SmallRng::seed_from_u64(1);
+    for value_bytes in list("CORELANE_BENCH_VALUES", "64,1024") {
+        let value = vec![b'w'; value_bytes];
+        let mut load = Load::new(items, value_bytes);
+        for &pipeline in &pipelines {
+            let mut times: Vec<f64> =
+                (0..rounds).map(|_| load.round(items, pipeline, &value, &mut random)).collect();
+            times.sort_by(f64::total_cmp);
+            println!(
+                "{value_bytes:5} B, pipeline {pipeline:3}: {:7.1} ns/op median, {:7.1} least",
+                times[times.len() / 2],
+                times[0]
+            );
+        }
+        let counters = load.engine.counters();
+        assert_eq!(counters.misses, 0, "every key is there");
+        assert!(load.sent_bytes > 0);
+    }
+}
