@@ -11,7 +11,7 @@ use corelane::config::{Config, Cores, Host, Io, Pin};
 use corelane_tuning::{
     Interface, IoUringTrial, Outcome, Pinning, Plan, Probe, Report, examine, worst,
 };
-use corelane_uring::{NoFaults, Ring, Unavailable};
+use corelane_uring::{Ring, Unavailable};
 use serde::Serialize;
 
 /// Most bytes that are read of a file; those of /proc and /sys that matter are far shorter.
@@ -64,7 +64,7 @@ impl Probe for ThisHost<'_> {
     }
 
     fn io_uring(&self) -> IoUringTrial {
-        match Ring::<NoFaults>::new(&TRIAL_RING) {
+        match <Ring>::new(&TRIAL_RING) {
             Ok(_) => IoUringTrial::Works,
             Err(unavailable) => refused(&unavailable),
         }

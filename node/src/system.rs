@@ -1,7 +1,34 @@
-//! The system calls that neither std nor a crate in use offers safely.
+//! The system calls that neither std nor a crate in use offers safely, and what the ring has
+//! to be promised of the packets that it sends.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+use corelane_engine::Packet;
+use corelane_uring::Payload;
+
+/// A packet on its way through the ring.
+#[derive(Debug)]
+pub(crate) struct Sent(pub(crate) Packet);
+
+// SAFETY: by its documentation, the bytes of a packet stay where they are until it is changed
+// or dropped, those that it leases from a shard among them, and also while it moves.
+#[allow(unsafe_code)]
+unsafe impl Payload for Sent {
+    #[inline]
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn as_slice(&self) -> Option<&[u8]> {
+        self.0.as_slice()
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.pieces()
+    }
+}
 
 /// Raises this process's soft limit of open files to its hard limit, and returns the hard
 /// limit. Raising is always allowed (getrlimit(2)).

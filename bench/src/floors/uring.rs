@@ -91,7 +91,7 @@ impl<S: Service> Server<S> {
                 }
             }
             Completion::Received { token, receipt, armed } => self.received(token, receipt, armed),
-            Completion::Sent { token, mut buffer, result } => {
+            Completion::Sent { token, payload: mut buffer, result } => {
                 let connection = &mut self.connections[token.slot as usize];
                 buffer.clear();
                 connection.spare = Some(buffer);

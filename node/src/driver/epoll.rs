@@ -6,7 +6,7 @@
 //! be read wait in line, and each gets one buffer a turn, so that none holds up the others.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -59,7 +59,7 @@ struct Connection {
 }
 
 // An idle connection costs this and nothing else here.
-const _: () = assert!(size_of::<Option<Connection>>() <= 56);
+const _: () = assert!(size_of::<Option<Connection>>() <= 80);
 
 /// What is known of the socket's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +110,12 @@ enum Ending {
 }
 
 struct Outgoing {
-    buffer: Vec<u8>,
+    packet: Packet,
     sent: usize,
 }
+
+/// Pieces of a packet sent by one call: a packet of half a megabyte has few more.
+const PIECES_A_CALL: usize = 32;
 
 struct Listener {
     /// None once it is closed.
@@ -210,7 +213,7 @@ impl EpollDriver {
         if let Some(outgoing) = connection.outgoing {
             self.ready.push(Event::Sent {
                 connection: id,
-                packet: outgoing.buffer.into(),
+                packet: outgoing.packet,
                 result: Err(io::ErrorKind::ConnectionAborted.into()),
             });
         }
@@ -247,8 +250,8 @@ impl EpollDriver {
             let Some(result) = connection.write() else {
                 continue;
             };
-            if let Some(Outgoing { buffer, .. }) = connection.outgoing.take() {
-                self.ready.push(Event::Sent { connection: id, packet: buffer.into(), result });
+            if let Some(Outgoing { packet, .. }) = connection.outgoing.take() {
+                self.ready.push(Event::Sent { connection: id, packet, result });
             }
             self.finish(id);
         }
@@ -442,9 +445,8 @@ impl Driver for EpollDriver {
     }
 
     fn send(&mut self, id: ConnectionId, packet: Packet) {
-        let buffer = packet.copied().into_bytes();
         let connection = self.expect(id);
-        let previous = connection.outgoing.replace(Outgoing { buffer, sent: 0 });
+        let previous = connection.outgoing.replace(Outgoing { packet, sent: 0 });
         assert!(previous.is_none(), "one send at a time");
         if connection.writing == Writing::Possible {
             self.writable.push_back(id);
@@ -520,9 +522,18 @@ impl Connection {
     /// Sends what is left. None while the socket is full.
     fn write(&mut self) -> Option<io::Result<()>> {
         let outgoing = self.outgoing.as_mut()?;
-        while outgoing.sent < outgoing.buffer.len() {
-            let rest = &outgoing.buffer[outgoing.sent..];
-            match SockRef::from(&self.socket).send_with_flags(rest, libc::MSG_NOSIGNAL) {
+        let socket = SockRef::from(&self.socket);
+        let length = outgoing.packet.len();
+        while outgoing.sent < length {
+            let result = match outgoing.packet.as_slice() {
+                Some(bytes) => socket.send_with_flags(&bytes[outgoing.sent..], libc::MSG_NOSIGNAL),
+                None => {
+                    let mut pieces = [IoSlice::new(&[]); PIECES_A_CALL];
+                    let count = rest(&outgoing.packet, outgoing.sent, &mut pieces);
+                    socket.send_vectored_with_flags(&pieces[..count], libc::MSG_NOSIGNAL)
+                }
+            };
+            match result {
                 Ok(0) => return Some(Err(io::ErrorKind::WriteZero.into())),
                 Ok(length) => outgoing.sent += length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -564,6 +575,24 @@ impl Connection {
             };
         }
     }
+}
+
+/// The first pieces of what is left of a packet, and how many these are.
+fn rest<'a>(packet: &'a Packet, mut skip: usize, pieces: &mut [IoSlice<'a>]) -> usize {
+    let mut count = 0;
+    for piece in packet.pieces() {
+        let left = &piece[skip.min(piece.len())..];
+        skip -= piece.len() - left.len();
+        if left.is_empty() {
+            continue;
+        }
+        if count == pieces.len() {
+            break;
+        }
+        pieces[count] = IoSlice::new(left);
+        count += 1;
+    }
+    count
 }
 
 fn accept_one(listener: &OwnedFd) -> io::Result<OwnedFd> {

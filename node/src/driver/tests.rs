@@ -13,6 +13,12 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
+use corelane_engine::{DefaultTtl, Engine, EngineConfig, JitterMode, Mail, Output};
+use corelane_protocol::{
+    Answer, MonotonicUs, OldValue, Request, RequestHead, Set, SetCondition, Ttl, wire,
+};
+use corelane_ring::{Core, slot_of};
+use corelane_shard::ShardConfig;
 use corelane_uring::{Faults, NoFaults};
 use socket2::{SockRef, Socket};
 
@@ -48,6 +54,7 @@ macro_rules! suite {
                 gives_the_buffer_back_when_the_peer_vanishes,
                 receives_nothing_while_paused,
                 finishes_short_sends_to_a_slow_reader,
+                sends_leased_values_from_where_they_are,
                 gives_up_a_stuck_send_when_closed,
                 hands_a_connection_over_with_bytes_in_flight,
                 drains_input_so_that_the_last_reply_arrives,
@@ -489,6 +496,85 @@ fn finishes_short_sends_to_a_slow_reader<D: Driver>(make: Make<D>) {
     assert_eq!(result, Ok(()));
     assert!(buffer == message);
     assert!(reader.join().unwrap() == message);
+}
+
+/// Takes the packets that an engine hands out.
+struct Outbox(Vec<Packet>);
+
+impl Output for Outbox {
+    fn send(&mut self, _: ConnectionId, packet: Packet) {
+        self.0.push(packet);
+    }
+
+    fn taken_by_peer(&mut self, _: ConnectionId) -> Option<u64> {
+        None
+    }
+
+    fn pause(&mut self, _: ConnectionId) {}
+    fn resume(&mut self, _: ConnectionId) {}
+    fn close(&mut self, _: ConnectionId, _: Closing) {}
+    fn detach(&mut self, _: ConnectionId) {}
+    fn mail(&mut self, _: Core, _: Mail) {}
+}
+
+/// Packets in many pieces: what an engine answers to gets of values that it leases, and the
+/// engine.
+fn leased(value: &[u8]) -> (Engine, Vec<Packet>) {
+    let now = MonotonicUs(0);
+    let mut engine = Engine::new(EngineConfig {
+        core: 0,
+        cores: 1,
+        node_name: String::new(),
+        shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
+        value_bytes_max: 1 << 20,
+        default_ttl: DefaultTtl::Never,
+        jitter: JitterMode::Off,
+        jitter_percent: 0,
+        token: None,
+        idle_ms_max: 1_000,
+        drain_ms_max: 1_000,
+        output_bytes_max: 4 << 20,
+        output_bytes_total_max: 4 << 20,
+        seed: 0,
+        now,
+    })
+    .unwrap();
+    let mut outbox = Outbox(Vec::new());
+    let id = engine.opened(now);
+    let condition = SetCondition::Always;
+    let old = OldValue::Omit;
+    let ttl = Ttl::Never;
+    let set = Request::Set(Set { key: b"key", value, user_flags: 0, ttl, condition, old });
+    let quiet = RequestHead { answer: Answer::Never, ..RequestHead::default() };
+    let mut frames = Vec::new();
+    wire::encode_request(&quiet, &set, &mut frames).unwrap();
+    for _ in 0..3 {
+        let get = Request::Get { key: b"key", least_version: None };
+        wire::encode_request(&RequestHead::default(), &get, &mut frames).unwrap();
+    }
+    engine.received(id, &frames, now, &mut outbox);
+    engine.flush_output(now, &mut outbox);
+    (engine, outbox.0)
+}
+
+fn sends_leased_values_from_where_they_are<D: Driver>(make: Make<D>) {
+    let Some(made) = make(CONFIG) else { return };
+    let mut rig = Rig::new(made);
+    for (round, length) in [20_000, 150_000, 300_000].into_iter().enumerate() {
+        let (client, connection) = rig.connect(round as u32);
+        let (engine, packets) = leased(&pattern(length, round));
+        for packet in packets {
+            assert!(packet.as_slice().is_none(), "{length} bytes are not leased");
+            let expected: Vec<u8> = packet.pieces().flatten().copied().collect();
+            rig.driver.send(connection, packet);
+            rig.settle();
+            let reader = read_in_background(&client, expected.len());
+            rig.until("all is sent", |rig| !rig.log(connection).sent.is_empty());
+            assert!(reader.join().unwrap() == expected, "other bytes than were leased");
+            assert_eq!(rig.log(connection).sent.pop().unwrap().1, Ok(()));
+        }
+        engine.invariants();
+    }
 }
 
 fn gives_up_a_stuck_send_when_closed<D: Driver>(make: Make<D>) {

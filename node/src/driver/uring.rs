@@ -17,7 +17,7 @@ use corelane_uring::{Armed, Completion, Config, Faults, NoFaults, Receipt, Ring,
 use socket2::SockRef;
 
 use super::listener::{AcceptFailure, Retry, prepare};
-use crate::system;
+use crate::system::{self, Sent};
 
 use super::{Closing, Driver, DriverConfig, Event, Piece, StartError, Storage, Wait, Waker};
 
@@ -30,7 +30,7 @@ const COMPLETION_ENTRIES: u32 = 4096;
 
 /// See the module.
 pub struct UringDriver<F: Faults = NoFaults> {
-    ring: Ring<F>,
+    ring: Ring<Sent, F>,
     connections: Vec<Option<Connection>>,
     /// Connections whose receive ended for want of a buffer, each once.
     starved: VecDeque<ConnectionId>,
@@ -222,7 +222,7 @@ impl<F: Faults> UringDriver<F> {
         }
     }
 
-    fn handle(&mut self, completion: Completion, events: &mut Vec<Event>) {
+    fn handle(&mut self, completion: Completion<Sent>, events: &mut Vec<Event>) {
         match completion {
             Completion::Accepted { token, result, armed } => {
                 self.accepted(token.slot as usize, result, armed, events)
@@ -230,10 +230,10 @@ impl<F: Faults> UringDriver<F> {
             Completion::Received { token, receipt, armed } => {
                 self.received(id(token), receipt, armed, events)
             }
-            Completion::Sent { token, buffer, result } => {
+            Completion::Sent { token, payload: Sent(packet), result } => {
                 let connection = id(token);
                 self.expect(connection).sending = Sending::Idle;
-                events.push(Event::Sent { connection, packet: buffer.into(), result });
+                events.push(Event::Sent { connection, packet, result });
                 self.advance(connection);
             }
             Completion::Woken => {
@@ -397,7 +397,7 @@ impl<F: Faults> Driver for UringDriver<F> {
 
     fn send(&mut self, id: ConnectionId, packet: Packet) {
         self.expect(id).sending = Sending::UnderWay;
-        self.ring.send(token(id), packet.copied().into_bytes());
+        self.ring.send(token(id), Sent(packet));
     }
 
     fn taken_by_peer(&mut self, id: ConnectionId) -> Option<u64> {

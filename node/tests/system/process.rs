@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corelane_client::Client;
-use corelane_uring::{Config, NoFaults, Ring};
+use corelane_uring::{Config, Ring};
 use rustix::process::{Pid, Signal};
 
 use crate::admin;
@@ -58,7 +58,7 @@ impl Io {
         };
         match self {
             Io::Epoll => true,
-            Io::Uring => match Ring::<NoFaults>::new(&trial) {
+            Io::Uring => match <Ring>::new(&trial) {
                 Ok(_) => true,
                 Err(reason) => {
                     eprintln!("not run: {reason}");

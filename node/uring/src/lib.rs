@@ -27,6 +27,8 @@ mod buffers;
 
 mod operation;
 
+mod payload;
+
 mod queues;
 
 mod ring;
@@ -39,5 +41,6 @@ pub use buffers::Filled;
 pub use event::event_descriptor;
 pub use faults::{Faults, NoFaults};
 pub use operation::Token;
+pub use payload::Payload;
 pub use ring::{Armed, Completion, Config, Receipt, Ring, Wait};
 pub use unavailable::{Facts, KERNEL_MIN, Unavailable, diagnose};

@@ -106,12 +106,19 @@ pub(crate) enum Report {
     Shortness,
 }
 
-/// Sends `bytes`, whole if the connection lasts. Whoever pushes the entry keeps the bytes
-/// in place until it completes.
+/// What the kernel is to send, by address. Whoever pushes the entry keeps what is there until
+/// it completes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// These bytes.
+    Bytes(*const [u8]),
+    /// What a message points to.
+    Message(*const libc::msghdr),
+}
+
+/// Sends, whole if the connection lasts.
 #[inline]
-pub(crate) fn send(socket: Socket, bytes: *const [u8], token: Token, report: Report) -> Entry {
-    // A longer rest is sent after the first part, as any short send.
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+pub(crate) fn send(socket: Socket, part: Part, token: Token, report: Report) -> Entry {
     // WAITALL makes the kernel itself go on after a short send, and with DONTWAIT take one
     // for a failure: a success that may be skipped is then a whole one.
     let (flags, entry_flags) = match report {
@@ -119,13 +126,30 @@ pub(crate) fn send(socket: Socket, bytes: *const [u8], token: Token, report: Rep
         Report::Shortness => (libc::MSG_DONTWAIT, Flags::SKIP_SUCCESS),
     };
     let flags = flags | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-    let start = bytes.cast::<u8>();
-    let entry = match socket {
-        Socket::Fixed(index) => {
-            opcode::Send::new(types::Fixed(index), start, length).flags(flags).build()
+    let entry = match part {
+        Part::Bytes(bytes) => {
+            // A longer rest is sent after the first part, as any short send.
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let start = bytes.cast::<u8>();
+            match socket {
+                Socket::Fixed(index) => {
+                    opcode::Send::new(types::Fixed(index), start, length).flags(flags).build()
+                }
+                Socket::Descriptor(fd) => {
+                    opcode::Send::new(types::Fd(fd), start, length).flags(flags).build()
+                }
+            }
         }
-        Socket::Descriptor(fd) => {
-            opcode::Send::new(types::Fd(fd), start, length).flags(flags).build()
+        Part::Message(header) => {
+            let flags = flags as u32;
+            match socket {
+                Socket::Fixed(index) => {
+                    opcode::SendMsg::new(types::Fixed(index), header).flags(flags).build()
+                }
+                Socket::Descriptor(fd) => {
+                    opcode::SendMsg::new(types::Fd(fd), header).flags(flags).build()
+                }
+            }
         }
     };
     entry.flags(entry_flags).user_data(user_data(Kind::Send, token))

@@ -74,6 +74,7 @@ impl Queues {
         let operations = [
             opcode::RecvMulti::CODE,
             opcode::Send::CODE,
+            opcode::SendMsg::CODE,
             opcode::AcceptMulti::CODE,
             opcode::AsyncCancel2::CODE,
             opcode::PollAdd::CODE,

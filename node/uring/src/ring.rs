@@ -12,7 +12,8 @@ use io_uring::{cqueue, opcode, squeue};
 
 use crate::buffers::{Buffers, Filled, GROUP};
 use crate::faults::{Faults, NoFaults};
-use crate::operation::{self, Kind, Report, SLOTS_MAX, Socket, Token};
+use crate::operation::{self, Kind, Part, Report, SLOTS_MAX, Socket, Token};
+use crate::payload::{Gather, Payload};
 use crate::queues::Queues;
 use crate::unavailable::{Facts, Unavailable, diagnose, soft_limit};
 
@@ -68,7 +69,7 @@ pub enum Receipt {
 
 /// What the kernel has done.
 #[derive(Debug)]
-pub enum Completion {
+pub enum Completion<P = Vec<u8>> {
     /// A connection came in, or could not.
     Accepted {
         /// The token that accepting was started with.
@@ -91,9 +92,9 @@ pub enum Completion {
     Sent {
         /// The token that it was started with.
         token: Token,
-        /// Its buffer.
-        buffer: Vec<u8>,
-        /// Whether all of the buffer went out.
+        /// What it carried.
+        payload: P,
+        /// Whether all of it went out.
         result: io::Result<()>,
     },
     /// Somebody wrote to the event descriptor.
@@ -101,7 +102,7 @@ pub enum Completion {
 }
 
 /// See the crate. One thread uses a ring: the one that takes its first turn.
-pub struct Ring<F: Faults = NoFaults> {
+pub struct Ring<P: Payload = Vec<u8>, F: Faults = NoFaults> {
     queues: Queues,
     stage: Stage,
     /// Entries that found the submission queue full, in order.
@@ -116,7 +117,9 @@ pub struct Ring<F: Faults = NoFaults> {
     /// entries of the submission queue.
     silent: VecDeque<(NonZeroU64, Token)>,
     buffers: Buffers,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<P>>,
+    /// Emptied ones, for the next payloads of several pieces.
+    gathers: Gathers,
     slots_max: u32,
     /// How many slots, from the first, are in the registered file table.
     slots_fixed: u32,
@@ -131,19 +134,25 @@ enum Stage {
     Running,
 }
 
-#[derive(Default)]
-struct Slot {
+struct Slot<P> {
     socket: Option<OwnedFd>,
-    outgoing: Option<Outgoing>,
+    outgoing: Option<Outgoing<P>>,
+}
+
+impl<P> Default for Slot<P> {
+    fn default() -> Self {
+        Self { socket: None, outgoing: None }
+    }
 }
 
 // An idle connection costs its slot and nothing else here.
-const _: () = assert!(size_of::<Slot>() <= 56);
+const _: () = assert!(size_of::<Slot<Vec<u8>>>() <= 64);
 
-/// A send under way. **The kernel reads the buffer**: it is neither touched nor dropped
-/// before the completion.
-struct Outgoing {
-    buffer: Vec<u8>,
+/// A send under way. **The kernel reads the payload**, and the gather that points to it:
+/// they are neither touched nor dropped before the completion.
+struct Outgoing<P> {
+    payload: P,
+    gather: Option<Box<Gather>>,
     sent: usize,
     /// Of a send that is in [`Ring::silent`], its number there.
     silent: Option<NonZeroU64>,
@@ -151,7 +160,9 @@ struct Outgoing {
 }
 
 /// Longest send that reports nothing but shortness. A longer one is likely to be short.
-const SILENT_BYTES_MAX: usize = 64 << 10;
+const SILENT_BYTES_MAX: usize = 128 << 10;
+/// Gathers that are kept for the next payloads.
+const GATHERS_SPARE: usize = 16;
 
 /// What to do after a short send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +171,7 @@ enum Intent {
     GiveUp,
 }
 
-impl Ring {
+impl<P: Payload> Ring<P> {
     /// A ring for the kernel as it is.
     ///
     /// # Errors
@@ -170,7 +181,7 @@ impl Ring {
     }
 }
 
-impl<F: Faults> Ring<F> {
+impl<P: Payload, F: Faults> Ring<P, F> {
     /// A ring that meets the faults of a test.
     ///
     /// # Errors
@@ -207,6 +218,7 @@ impl<F: Faults> Ring<F> {
             silent: VecDeque::new(),
             buffers,
             slots: Vec::new(),
+            gathers: Vec::new(),
             slots_max: config.slots,
             slots_fixed,
             event: None,
@@ -278,17 +290,25 @@ impl<F: Faults> Ring<F> {
         self.push(operation::cancel(Kind::CancelReceive, token));
     }
 
-    /// Sends all of `buffer`; one [`Completion::Sent`] follows. Where the socket takes all of
+    /// Sends all of `payload`; one [`Completion::Sent`] follows. Where the socket takes all of
     /// it at once, as it mostly does, that ends no wait: it is reported with what ends the
     /// turn otherwise.
     ///
     /// # Panics
     /// When the slot has no socket, or a send is under way.
-    pub fn send(&mut self, token: Token, buffer: Vec<u8>) {
+    pub fn send(&mut self, token: Token, payload: P) {
         let outgoing = &mut self.slots[token.slot as usize].outgoing;
         assert!(outgoing.is_none(), "slot {} is sending", token.slot);
-        let report = if buffer.len() <= SILENT_BYTES_MAX { Report::Shortness } else { Report::End };
-        *outgoing = Some(Outgoing { buffer, sent: 0, silent: None, intent: Intent::SendAll });
+        let report = match payload.length() {
+            ..=SILENT_BYTES_MAX => Report::Shortness,
+            _ => Report::End,
+        };
+        let gather = match payload.as_slice() {
+            Some(_) => None,
+            None => Some(self.gathers.pop().unwrap_or_else(Gather::new)),
+        };
+        let intent = Intent::SendAll;
+        *outgoing = Some(Outgoing { payload, gather, sent: 0, silent: None, intent });
         self.push_send(token, report);
     }
 
@@ -359,7 +379,7 @@ impl<F: Faults> Ring<F> {
 
     /// The next completion of the last turn.
     #[inline]
-    pub fn reap(&mut self) -> Option<Completion> {
+    pub fn reap(&mut self) -> Option<Completion<P>> {
         while let Some(entry) = self.queues.completion.next() {
             if let Some(completion) = self.interpret(&entry) {
                 return Some(completion);
@@ -372,7 +392,7 @@ impl<F: Faults> Ring<F> {
     /// The next send that succeeded without a word. The kernel makes a send that may not
     /// wait while it takes the entry. So once it has taken the entry, and all that it had to
     /// say was read, silence means that everything was sent.
-    fn reap_silent(&mut self) -> Option<Completion> {
+    fn reap_silent(&mut self) -> Option<Completion<P>> {
         if self.silent.is_empty() || self.queues.withholds_completions() {
             return None;
         }
@@ -382,7 +402,8 @@ impl<F: Faults> Ring<F> {
             // Of one that was short, the rest is a send like any other, if it is not over.
             if let Some(outgoing) = outgoing.take_if(|it| it.silent == Some(number)) {
                 self.in_flight -= 1;
-                return Some(Completion::Sent { token, buffer: outgoing.buffer, result: Ok(()) });
+                let payload = retire(outgoing, &mut self.gathers);
+                return Some(Completion::Sent { token, payload, result: Ok(()) });
             }
         }
         None
@@ -400,14 +421,14 @@ impl<F: Faults> Ring<F> {
 
     fn push_send(&mut self, token: Token, report: Report) {
         let socket = self.kernel_socket(token.slot);
-        let outgoing = self.slots[token.slot as usize].outgoing.as_ref();
+        let outgoing = self.slots[token.slot as usize].outgoing.as_mut();
         let outgoing = outgoing.expect("only a send under way is pushed");
-        let rest = &outgoing.buffer[outgoing.sent..];
-        let whole = rest.len();
-        let part: *const [u8] = &raw const rest[..self.faults.send_length(whole)];
+        let left = outgoing.payload.length() - outgoing.sent;
+        let most = self.faults.send_length(left);
+        let (part, length) = outgoing.part(most);
         // A part is not the end, and nothing tells when the kernel takes an entry from the
         // backlog.
-        if report == Report::Shortness && part.len() == whole && self.backlog.is_empty() {
+        if report == Report::Shortness && length == left && self.backlog.is_empty() {
             let entry = operation::send(socket, part, token, Report::Shortness);
             if self.queue(&entry) {
                 self.in_flight += 1;
@@ -443,8 +464,9 @@ impl<F: Faults> Ring<F> {
         if self.faults.queue_full() {
             return false;
         }
-        // SAFETY: the entries made here point to memory in one case, a send, and its bytes
-        // stay in `Slot::outgoing` until the completion (see there), or for ever.
+        // SAFETY: the entries made here point to memory in one case, a send. Its payload, which
+        // keeps the bytes where they are whatever happens to itself (see `Payload`), and its
+        // boxed gather stay in `Slot::outgoing` until the completion (see there), or for ever.
         let taken = unsafe { self.queues.submission.push(entry).is_ok() };
         self.queued += u64::from(taken);
         taken
@@ -475,7 +497,7 @@ impl<F: Faults> Ring<F> {
         }
     }
 
-    fn interpret(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+    fn interpret(&mut self, entry: &cqueue::Entry) -> Option<Completion<P>> {
         let (kind, token) = operation::kind_and_token(entry.user_data());
         let armed = if cqueue::more(entry.flags()) {
             Armed::Still
@@ -528,13 +550,13 @@ impl<F: Faults> Ring<F> {
     }
 
     /// A send has come to `result`; none if it goes on.
-    fn progress(&mut self, token: Token, result: i32) -> Option<Completion> {
+    fn progress(&mut self, token: Token, result: i32) -> Option<Completion<P>> {
         let slot = &mut self.slots[token.slot as usize];
         let outgoing = slot.outgoing.as_mut().expect("one send completes once");
         if let Ok(length) = usize::try_from(result) {
             outgoing.sent += length;
         }
-        let left = outgoing.buffer.len() - outgoing.sent;
+        let left = outgoing.payload.length() - outgoing.sent;
         let again = matches!(-result, libc::EAGAIN | libc::EINTR) || result > 0;
         outgoing.silent = None;
         if left > 0 && again && outgoing.intent == Intent::SendAll {
@@ -549,7 +571,8 @@ impl<F: Faults> Ring<F> {
             errno => Err(io::Error::from_raw_os_error(-errno)),
         };
         let outgoing = slot.outgoing.take().expect("it was there above");
-        Some(Completion::Sent { token, buffer: outgoing.buffer, result })
+        let payload = retire(outgoing, &mut self.gathers);
+        Some(Completion::Sent { token, payload, result })
     }
 
     /// Cancels everything and waits, for a bounded time, until the kernel has let go.
@@ -589,7 +612,38 @@ fn accepted(result: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 
-impl<F: Faults> Drop for Ring<F> {
+impl<P: Payload> Outgoing<P> {
+    /// At most so many bytes of what is left, and how many these are.
+    #[inline]
+    fn part(&mut self, most: usize) -> (Part, usize) {
+        match &mut self.gather {
+            None => {
+                let bytes = self.payload.as_slice().expect("only pieces are gathered");
+                (Part::Bytes(&raw const bytes[self.sent..self.sent + most]), most)
+            }
+            Some(gather) => {
+                let length = gather.point(&self.payload, self.sent, most);
+                (Part::Message(gather.header()), length)
+            }
+        }
+    }
+}
+
+/// Boxed: the kernel has the address of one that is in use.
+type Gathers = Vec<Box<Gather>>;
+
+/// What a send that is over carried; its gather is kept for another.
+#[inline]
+fn retire<P>(outgoing: Outgoing<P>, gathers: &mut Gathers) -> P {
+    if let Some(gather) = outgoing.gather
+        && gathers.len() < GATHERS_SPARE
+    {
+        gathers.push(gather);
+    }
+    outgoing.payload
+}
+
+impl<P: Payload, F: Faults> Drop for Ring<P, F> {
     fn drop(&mut self) {
         // Nothing reached the kernel before the first turn.
         if self.stage == Stage::Running && self.in_flight > 0 {
@@ -607,10 +661,12 @@ impl<F: Faults> Drop for Ring<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::payload::tests::Pieces;
 
     const CONFIG: Config = Config {
         queue_entries: 2,
@@ -621,7 +677,7 @@ mod tests {
     };
 
     /// A ring, or none where the machine has no io_uring.
-    fn ring(config: &Config) -> Option<Ring> {
+    fn ring<P: Payload>(config: &Config) -> Option<Ring<P>> {
         Ring::new(config).inspect_err(|reason| eprintln!("not run: {reason}")).ok()
     }
 
@@ -630,7 +686,7 @@ mod tests {
     }
 
     /// The peers of so many installed sockets.
-    fn install(ring: &mut Ring, count: u32) -> Vec<UnixStream> {
+    fn install<P: Payload>(ring: &mut Ring<P>, count: u32) -> Vec<UnixStream> {
         (0..count)
             .map(|slot| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
@@ -687,7 +743,7 @@ mod tests {
             ring.turn(Wait::No).unwrap();
             let sent = ring.reap().unwrap();
             assert!(
-                matches!(&sent, Completion::Sent { buffer, result: Ok(()), .. } if buffer == b"ping"),
+                matches!(&sent, Completion::Sent { payload, result: Ok(()), .. } if payload == b"ping"),
                 "{sent:?}"
             );
             let mut bytes = [0; 4];
@@ -700,7 +756,11 @@ mod tests {
 
     /// Sends until every one of so many sockets, which nobody reads, is full; the bytes that
     /// each of them was given. Their last sends are still under way.
-    fn fill(ring: &mut Ring, count: u32) -> Vec<Vec<u8>> {
+    fn fill<P: Payload + Debug>(
+        ring: &mut Ring<P>,
+        count: u32,
+        payload: impl Fn(&[u8]) -> P,
+    ) -> Vec<Vec<u8>> {
         let mut given = vec![Vec::new(); count as usize];
         let mut ready: Vec<u32> = (0..count).collect();
         while !ready.is_empty() {
@@ -708,7 +768,7 @@ mod tests {
                 let given = &mut given[slot as usize];
                 let start = given.len() + slot as usize;
                 given.extend((start..start + 20_000).map(|place| (place % 251) as u8));
-                ring.send(token(slot), given[given.len() - 20_000..].to_vec());
+                ring.send(token(slot), payload(&given[given.len() - 20_000..]));
             }
             // What is sent at once is reported by the turns that make it, which do not wait.
             for _ in 0..count {
@@ -726,11 +786,10 @@ mod tests {
 
     /// All but one of the sends are silent, the last is short: even where what the kernel
     /// says of it finds the completion queue full, silence is not taken for success.
-    #[test]
-    fn silence_is_success_and_short_sends_are_finished() {
+    fn check_that_silence_is_success<P: Payload + Debug>(payload: impl Fn(&[u8]) -> P) {
         let Some(mut ring) = ring(&CONFIG) else { return };
         let mut peers = install(&mut ring, 20);
-        let given = fill(&mut ring, 20);
+        let given = fill(&mut ring, 20, payload);
         assert_eq!(ring.in_flight, 20, "each has a send under way");
         for (peer, expected) in peers.iter_mut().zip(&given) {
             assert!(expected.len() > 40_000, "more than one send was silent");
@@ -754,6 +813,21 @@ mod tests {
     }
 
     #[test]
+    fn silence_is_success_and_short_sends_are_finished() {
+        check_that_silence_is_success(<[u8]>::to_vec);
+    }
+
+    #[test]
+    fn the_same_of_sends_in_several_pieces() {
+        // Of some, there are more than one operation takes.
+        for piece in [100, 3_000] {
+            check_that_silence_is_success(|bytes| {
+                Pieces(bytes.chunks(piece).map(<[u8]>::to_vec).collect())
+            });
+        }
+    }
+
+    #[test]
     fn a_silent_send_to_a_peer_that_is_gone_fails() {
         let Some(mut ring) = ring(&CONFIG) else { return };
         drop(install(&mut ring, 1));
@@ -761,7 +835,7 @@ mod tests {
         ring.turn(Wait::No).unwrap();
         let sent = ring.reap().unwrap();
         assert!(
-            matches!(&sent, Completion::Sent { buffer, result: Err(_), .. } if buffer == b"nobody"),
+            matches!(&sent, Completion::Sent { payload, result: Err(_), .. } if payload == b"nobody"),
             "{sent:?}"
         );
         // The slot's next send is another one, whatever the first was remembered as.
@@ -807,8 +881,8 @@ mod tests {
         assert!(ring.reap().is_none());
         ring.cancel_send(token(0));
         let sent = completions(&mut ring, 1).remove(0);
-        let Completion::Sent { buffer, result, .. } = sent else { panic!("{sent:?}") };
-        assert_eq!(buffer.len(), 4 << 20);
+        let Completion::Sent { payload, result, .. } = sent else { panic!("{sent:?}") };
+        assert_eq!(payload.len(), 4 << 20);
         assert!(result.is_err());
     }
 }
