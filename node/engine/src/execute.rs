@@ -2,9 +2,9 @@
 //! this core's shard.
 
 use corelane_protocol::{
-    Answer, Arithmetic, Count, DeleteCondition, Direction, MonotonicUs, Remaining, Reply,
-    ReplyHead, Request, RequestHead, Set, SetCondition, ShortEpoch, Side, Status, Ttl, Version,
-    WantVersion, wire,
+    Absent, Answer, Arithmetic, Count, DeleteCondition, Direction, ExpireCondition, MonotonicUs,
+    OldValue, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, ShortEpoch,
+    Side, Space, Status, Ttl, Version, WantVersion, wire,
 };
 use corelane_ring::{Slot, slot_of};
 use corelane_shard::{
@@ -20,8 +20,15 @@ use crate::limits::LEASE_BYTES_MIN;
 use crate::packet::{Leases, MailedLeases};
 use crate::stats;
 
-/// The key space of the native protocol.
-const SPACE: u8 = 0;
+mod atomic;
+mod decimal;
+mod digits;
+mod keyspace;
+mod ranges;
+#[cfg(test)]
+mod tests;
+
+use digits::Digits;
 
 /// Executes requests on one shard.
 pub(crate) struct Executor {
@@ -85,8 +92,8 @@ impl Executor {
     }
 
     /// Executes one request whose key, if it has one, belongs to this core, and appends
-    /// its reply. Hello and multi-get never come here: the first belongs to the
-    /// connection, the second is taken apart into gets.
+    /// its reply. Hello, topology and multi-get never come here: the first two belong to the
+    /// connection, the last is taken apart into gets.
     pub(crate) fn execute(
         &mut self,
         head: &RequestHead,
@@ -99,6 +106,7 @@ impl Executor {
             self.counters.too_late += 1;
             write_failure(out, reply_head(head), Status::TooLate, "");
         } else if let Err(status) = self.perform(head, request, now, out) {
+            out.truncate(start);
             match status {
                 Status::NotFound | Status::ConditionFailed => {}
                 _ => self.counters.failures += 1,
@@ -126,47 +134,67 @@ impl Executor {
         let at = millis(now);
         let reply = match *request {
             Request::Get { key, least_version } => {
-                let key = self.key(key);
+                let key = self.key_of(head.space, key);
                 return self.get(head, &key, least_version, at, out);
             }
             Request::GetAndTouch { key, ttl } => {
                 // In this order: an expiry that is due at once must not hide the value.
-                let key = self.key(key);
+                let key = self.key_of(head.space, key);
                 self.get(head, &key, None, at, out)?;
                 self.set_expiry(&key, ttl, at);
                 return Ok(());
             }
+            Request::Set(set) if set.old == OldValue::Return => {
+                self.write_old(head, &self.key_of(head.space, set.key), at, out);
+                return match self.set(head, &set, at) {
+                    Ok(_) | Err(Status::NotFound | Status::ConditionFailed) => Ok(()),
+                    Err(status) => Err(status),
+                };
+            }
             Request::Set(set) => self.set(head, &set, at)?,
-            Request::Delete { key, condition } => self.delete(key, condition, at)?,
-            Request::Touch { key, ttl, condition: _ } => {
+            Request::Delete { key, condition } => {
+                self.delete(&self.key_of(head.space, key), condition, at)?
+            }
+            Request::Touch { key, ttl, condition } => {
                 self.counters.requests_other += 1;
-                let key = self.key(key);
-                self.set_expiry(&key, ttl, at).then_some(()).ok_or(Status::NotFound)?;
+                let key = self.key_of(head.space, key);
+                self.touch(&key, ttl, condition, at)?;
                 Reply::Done { version: self.version_if_wanted(head, &key, at)? }
             }
             Request::Count(count) => self.count(head, &count, at)?,
-            Request::Extend { key, value, side, absent: _ } => {
+            Request::Extend { key, value, side, absent } => {
                 self.counters.requests_other += 1;
-                let key = self.key(key);
+                let key = self.key_of(head.space, key);
                 let end = match side {
                     Side::Append => End::Append,
                     Side::Prepend => End::Prepend,
                 };
-                self.shard
-                    .extend(&key, value, end, at, &mut self.changes)
-                    .map_err(refused)?
-                    .then_some(())
-                    .ok_or(Status::NotFound)?;
-                Reply::Done { version: self.version_if_wanted(head, &key, at)? }
+                match absent {
+                    Absent::Create { ttl } => {
+                        let expiry = self.expiry(ttl, None, at);
+                        let number = self.extend_or_create(&key, value, end, expiry, at)?;
+                        Reply::Number { number, version: None }
+                    }
+                    Absent::Miss => {
+                        self.shard
+                            .extend(&key, value, end, at, &mut self.changes)
+                            .map_err(refused)?
+                            .then_some(())
+                            .ok_or(Status::NotFound)?;
+                        Reply::Done { version: self.version_if_wanted(head, &key, at)? }
+                    }
+                }
             }
             Request::Exists { key } => {
                 self.counters.requests_other += 1;
-                self.shard.peek(&self.key(key), at).ok_or(Status::NotFound)?;
+                let key = self.key_of(head.space, key);
+                self.shard.peek(&key, at).ok_or(Status::NotFound)?;
                 Reply::Done { version: None }
             }
             Request::TtlOf { key } => {
                 self.counters.requests_other += 1;
-                let entry = self.shard.peek(&self.key(key), at).ok_or(Status::NotFound)?;
+                let key = self.key_of(head.space, key);
+                let entry = self.shard.peek(&key, at).ok_or(Status::NotFound)?;
                 Reply::Remaining(match entry.expiry {
                     Expiry::Never => Remaining::Never,
                     Expiry::At(expiry) => Remaining::Ms(expiry.0 - at.0),
@@ -186,20 +214,62 @@ impl Executor {
                 return Ok(());
             }
             Request::Ping => Reply::Pong { clock: now },
-            _ => return Err(Status::Invalid),
+            Request::GetAndDelete { key } => {
+                return self.get_and_delete(head, &self.key_of(head.space, key), at, out);
+            }
+            Request::GetRange { key, start, end } => {
+                let key = self.key_of(head.space, key);
+                return self.get_range(head, &key, (start, end), at, out);
+            }
+            Request::SetRange { key, offset, value } => {
+                let key = self.key_of(head.space, key);
+                let number = self.set_range(&key, offset, value, at)?;
+                Reply::Number { number, version: None }
+            }
+            Request::Length { key } => self.length(&self.key_of(head.space, key), at)?,
+            Request::CountFloat { key, delta } => {
+                let key = self.key_of(head.space, key);
+                return self.count_float(head, &key, delta, at, out);
+            }
+            Request::Describe { key, value, touch } => {
+                let key = self.key_of(head.space, key);
+                return self.describe(head, &key, value, touch, at, out);
+            }
+            Request::Copy { from, to, to_space, replace } => {
+                let (from, to) = (self.key_of(head.space, from), self.key_of(to_space, to));
+                self.copy(&from, &to, replace, at)?
+            }
+            Request::Rename { from, to, replace } => {
+                let (from, to) = (self.key_of(head.space, from), self.key_of(head.space, to));
+                self.rename(&from, &to, replace, at)?
+            }
+            Request::SetMany(many) => self.set_many(head.space, &many, at)?,
+            Request::Atomic(atomic) => return self.atomic(head, &atomic, now, out),
+            Request::CountKeys { slot } => self.count_keys(head.space, slot),
+            Request::Scan { cursor, count, pattern } => {
+                self.scan(head, cursor, count, pattern, at, out);
+                return Ok(());
+            }
+            Request::RandomKey => return self.random_key(head, at, out),
+            Request::KeysInSlot { slot, count } => {
+                self.keys_in_slot(head, slot, count, at, out);
+                return Ok(());
+            }
+            Request::FlushSpace { cursor } => {
+                self.flush_space(head, cursor, at, out);
+                return Ok(());
+            }
+            Request::Hello(_) | Request::MultiGet(_) | Request::Topology { .. } => {
+                return Err(Status::Invalid);
+            }
         };
         wire::encode_reply(&reply_head(head), &reply, out);
         Ok(())
     }
 
-    /// The shard's form of a key.
-    pub(crate) fn key<'k>(&self, key: &'k [u8]) -> Key<'k> {
-        self.key_in(slot_of(key), key)
-    }
-
-    /// The same, where the slot is known.
+    /// The shard's form of a native client's key, whose slot is known.
     pub(crate) fn key_in<'k>(&self, slot: Slot, key: &'k [u8]) -> Key<'k> {
-        self.shard.key(slot.number(), SPACE, key)
+        self.shard.key(slot.number(), Space::default().number(), key)
     }
 
     fn get(
@@ -224,7 +294,7 @@ impl Executor {
 
     fn set(&mut self, head: &RequestHead, set: &Set<'_>, at: Millis) -> Outcome<Reply<'static>> {
         self.counters.requests_set += 1;
-        let key = self.key(set.key);
+        let key = self.key_of(head.space, set.key);
         let unconditional = set.condition == SetCondition::Always && set.ttl != Ttl::Keep;
         let old = if unconditional { None } else { self.shard.peek(&key, at) };
         let holds = match set.condition {
@@ -258,14 +328,13 @@ impl Executor {
 
     fn delete(
         &mut self,
-        key: &[u8],
+        key: &Key<'_>,
         condition: DeleteCondition<'_>,
         at: Millis,
     ) -> Outcome<Reply<'static>> {
         self.counters.requests_delete += 1;
-        let key = self.key(key);
         if condition != DeleteCondition::Always {
-            let entry = self.shard.peek(&key, at).ok_or(Status::NotFound)?;
+            let entry = self.shard.peek(key, at).ok_or(Status::NotFound)?;
             let holds = match condition {
                 DeleteCondition::Always => true,
                 DeleteCondition::VersionIs(version) => has_version(&entry, version),
@@ -275,7 +344,7 @@ impl Executor {
                 return Err(Status::ConditionFailed);
             }
         }
-        if !self.shard.remove(&key, at, &mut self.changes) {
+        if !self.shard.remove(key, at, &mut self.changes) {
             return Err(Status::NotFound);
         }
         Ok(Reply::Done { version: None })
@@ -288,7 +357,7 @@ impl Executor {
         at: Millis,
     ) -> Outcome<Reply<'static>> {
         self.counters.requests_other += 1;
-        let key = self.key(count.key);
+        let key = self.key_of(head.space, count.key);
         let (number, user_flags, expiry) = match self.shard.peek(&key, at) {
             Some(entry) => {
                 let old = parse_number(&entry, count.arithmetic).ok_or(Status::NotANumber)?;
@@ -316,12 +385,44 @@ impl Executor {
         self.shard.set(key, write, at, &mut self.changes).map_err(refused)
     }
 
-    /// Sets a new expiry; false where there is no such entry.
-    fn set_expiry(&mut self, key: &Key<'_>, ttl: Ttl, at: Millis) -> bool {
-        let Some(entry) = self.shard.peek(key, at) else { return false };
-        let kept = entry.expiry;
-        let expiry = self.expiry(ttl, Some(kept), at);
-        ttl == Ttl::Keep || self.shard.set_expiry(key, expiry, at, &mut self.changes)
+    /// Sets a new expiry where the condition holds. One that is due removes the entry.
+    fn touch(
+        &mut self,
+        key: &Key<'_>,
+        ttl: Ttl,
+        condition: ExpireCondition,
+        at: Millis,
+    ) -> Outcome<()> {
+        let old = self.shard.peek(key, at).ok_or(Status::NotFound)?.expiry;
+        let new = self.expiry(ttl, Some(old), at);
+        let holds = match condition {
+            ExpireCondition::Always => true,
+            ExpireCondition::IfNone => old == Expiry::Never,
+            ExpireCondition::IfSome => old != Expiry::Never,
+            ExpireCondition::IfLater => is_earlier(old, new),
+            ExpireCondition::IfEarlier => is_earlier(new, old),
+            ExpireCondition::IfSomeAndEarlier => old != Expiry::Never && is_earlier(new, old),
+        };
+        if !holds {
+            return Err(Status::ConditionFailed);
+        }
+        if new.is_due(at) {
+            self.shard.remove(key, at, &mut self.changes);
+        } else if new != old {
+            self.shard.set_expiry(key, new, at, &mut self.changes);
+        }
+        Ok(())
+    }
+
+    /// Sets a new expiry, if there is such an entry.
+    fn set_expiry(&mut self, key: &Key<'_>, ttl: Ttl, at: Millis) {
+        // That there is none is no failure of the request that asks for this besides.
+        let _ = self.touch(key, ttl, ExpireCondition::Always, at);
+    }
+
+    /// The expiry of an entry whose writer leaves it to the node.
+    fn default_expiry(&mut self, at: Millis) -> Expiry {
+        self.expiry(Ttl::Default, None, at)
     }
 
     /// The moment at which an entry written now expires. `kept` is that of the entry
@@ -383,6 +484,15 @@ impl Executor {
     }
 }
 
+/// Whether one expiry comes before another; no expiry comes last.
+fn is_earlier(one: Expiry, other: Expiry) -> bool {
+    match (one, other) {
+        (Expiry::At(one), Expiry::At(other)) => one < other,
+        (Expiry::At(_), Expiry::Never) => true,
+        (Expiry::Never, _) => false,
+    }
+}
+
 /// Appends the reply with an entry's value, which is leased where that is cheaper than a copy.
 pub(crate) fn write_entry(
     head: &ReplyHead,
@@ -433,39 +543,6 @@ fn equals(entry: &Entry<'_>, bytes: &[u8]) -> bool {
         })
 }
 
-/// The decimal text of a number, without allocating.
-struct Digits {
-    text: [u8; 20],
-    start: usize,
-}
-
-impl Digits {
-    fn unsigned(mut number: u64) -> Digits {
-        let mut digits = Digits { text: [0; 20], start: 20 };
-        loop {
-            digits.start -= 1;
-            digits.text[digits.start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return digits;
-            }
-        }
-    }
-
-    fn signed(number: i64) -> Digits {
-        let mut digits = Digits::unsigned(number.unsigned_abs());
-        if number < 0 {
-            digits.start -= 1;
-            digits.text[digits.start] = b'-';
-        }
-        digits
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.text[self.start..]
-    }
-}
-
 /// The number that a value is, in canonical decimal: no sign but a leading minus, no
 /// leading zeros, no spaces.
 fn parse_number(entry: &Entry<'_>, arithmetic: Arithmetic) -> Option<u64> {
@@ -501,18 +578,5 @@ fn add(old: u64, count: &Count<'_>) -> Option<u64> {
         }
         (Arithmetic::Unsigned64, Direction::Increment) => Some(old.wrapping_add(count.delta)),
         (Arithmetic::Unsigned64, Direction::Decrement) => Some(old.saturating_sub(count.delta)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_reach_both_ends() {
-        for number in [i64::MIN, -10, -1, 0, 7, 1_000, i64::MAX] {
-            assert_eq!(Digits::signed(number).bytes(), number.to_string().as_bytes());
-        }
-        assert_eq!(Digits::unsigned(u64::MAX).bytes(), u64::MAX.to_string().as_bytes());
     }
 }

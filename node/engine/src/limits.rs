@@ -47,6 +47,16 @@ pub const MAIL_REPLY_BYTES_MAX: usize = 256 << 10;
 /// this number, and room for connections being handed over, engine mail never finds it full.
 pub const MAIL_CREDITS: usize = 96;
 
+/// Entries that one step of a walk over the keys looks at, whatever was asked for: a step must
+/// not hold up its core.
+pub const WALK_ENTRIES_MAX: u32 = 1_000;
+
+/// Keys of one slot that are told at a time.
+pub const SLOT_KEYS_MAX: u32 = 10_000;
+
+/// Places that are looked at for some key of a space before there is taken to be none.
+pub const RANDOM_KEY_STEPS_MAX: usize = 64;
+
 /// Slots of a lane, as the mesh must have them at least.
 pub const MAIL_LANE_SLOTS: usize = 256;
 

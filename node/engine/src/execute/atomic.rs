@@ -1,0 +1,83 @@
+//! Several requests, or several entries, that take effect together: on one core nothing
+//! comes between them.
+
+use corelane_protocol::wire::{self, DecodeLimits, Decoded};
+use corelane_protocol::{
+    Atomic, MonotonicUs, Replace, Reply, RequestHead, SetMany, Space, Status, Version, Watches,
+};
+use corelane_ring::slot_of;
+use corelane_shard::{Millis, Write};
+
+use super::{Executor, Outcome, millis, number, reply_head};
+
+impl Executor {
+    /// Executes requests one after the other if everything watched is as it was. Each reply
+    /// carries the request's place, and an end follows the last.
+    pub(super) fn atomic(
+        &mut self,
+        head: &RequestHead,
+        atomic: &Atomic<'_>,
+        now: MonotonicUs,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        if !self.are_unchanged(atomic.watches, millis(now)) {
+            return Err(Status::ConditionFailed);
+        }
+        let mut frames = atomic.frames;
+        let mut place = 0;
+        while !frames.is_empty() {
+            let Decoded::Complete { frame, consumed } =
+                wire::decode_request(frames, &DecodeLimits::BETWEEN_CORES)
+            else {
+                unreachable!("cores send each other whole frames that one of them encoded");
+            };
+            let part = RequestHead { id: head.id, part: Some(place), ..frame.head };
+            self.execute(&part, &frame.request, now, out);
+            place += 1;
+            frames = &frames[consumed..];
+        }
+        wire::encode_reply(&reply_head(head), &Reply::End, out);
+        Ok(())
+    }
+
+    fn are_unchanged(&self, watches: Watches<'_>, at: Millis) -> bool {
+        watches.iter().all(|watch| {
+            let entry = self.shard.peek(&self.key_of(watch.space, watch.key), at);
+            match (entry, watch.version) {
+                (None, None) => true,
+                (Some(entry), Some(Version(version))) => {
+                    entry.version.map(number) == Some(Version(version))
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// Writes several entries of one slot, or none of them.
+    pub(super) fn set_many(
+        &mut self,
+        space: Space,
+        many: &SetMany<'_>,
+        at: Millis,
+    ) -> Outcome<Reply<'static>> {
+        let mut keys = many.pairs.iter().map(|(key, _)| key);
+        let slot = keys.next().map(slot_of);
+        if keys.any(|key| Some(slot_of(key)) != slot) {
+            return Err(Status::CrossSlot);
+        }
+        let present = |(key, _)| self.shard.peek(&self.key_of(space, key), at).is_some();
+        if many.replace == Replace::No && many.pairs.iter().any(present) {
+            return Err(Status::ConditionFailed);
+        }
+        if many.pairs.iter().any(|(_, value)| value.len() > self.config.value_bytes_max) {
+            return Err(Status::ValueTooLarge);
+        }
+        let expiry = self.expiry(many.ttl, None, at);
+        for (key, value) in many.pairs {
+            self.counters.requests_set += 1;
+            let key = self.key_of(space, key);
+            self.write(&key, Write { expiry, ..Write::value(value) }, at)?;
+        }
+        Ok(Reply::Done { version: None })
+    }
+}
