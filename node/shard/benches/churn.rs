@@ -51,7 +51,7 @@ fn main() {
     let mut full = false;
     for median in MEDIANS {
         let start = shard.stats();
-        let (mut lowest, mut most) = (f64::MAX, 0);
+        let (mut lowest, mut at_lowest, mut most) = (f64::MAX, start, 0);
         let (mut late, mut samples) = (0.0, 0);
         let mut operation = 0_u64;
         let mut written = 0;
@@ -80,7 +80,9 @@ fn main() {
                 most = most.max(resident);
                 if full {
                     let share = stats.payload_bytes as f64 / resident as f64;
-                    lowest = lowest.min(share);
+                    if share < lowest {
+                        (lowest, at_lowest) = (share, stats);
+                    }
                     if written > 2 * budget {
                         late += share;
                         samples += 1;
@@ -90,18 +92,27 @@ fn main() {
         }
         let stats = shard.stats();
         let moved = stats.moved_bytes - start.moved_bytes;
+        let share = |bytes: u64| bytes as f64 / budget as f64;
         println!(
-            "median {median:>6}: payload/RSS lowest {lowest:.3}, late {:.3}; RSS/budget {:.3}; write \
-             amplification {:.3}; evicted {:.2} of written; index {:.3} wheel+policy {:.3} slack {:.3} free {:.3}",
+            "median {median:>6}: payload/RSS lowest {lowest:.3}, late {:.3}; RSS/budget {:.3}; \
+             write amplification {:.3}; evicted {:.2} of written",
             late / f64::from(samples),
-            most as f64 / budget as f64,
+            share(most),
             1.0 + moved as f64 / written as f64,
             (stats.evicted_bytes - start.evicted_bytes) as f64 / written as f64,
-            stats.index_bytes as f64 / budget as f64,
-            (stats.policy_bytes + stats.wheel_bytes) as f64 / budget as f64,
-            stats.slack_bytes as f64 / budget as f64,
-            1.0 - stats.used_bytes as f64 / budget as f64,
         );
+        for (when, stats) in [("lowest", at_lowest), ("end", stats)] {
+            println!(
+                "  at the {when}: of the budget index {:.3}, wheel and policy {:.3}, slack {:.3}, \
+                 chunks {:.3}, free {:.3}; {} entries",
+                share(stats.index_bytes),
+                share(stats.policy_bytes + stats.wheel_bytes),
+                share(stats.slack_bytes),
+                share(stats.large_bytes),
+                1.0 - share(stats.used_bytes),
+                stats.items,
+            );
+        }
     }
     shard.invariants();
 }

@@ -24,6 +24,12 @@ pub(crate) const INLINE_BYTES_MAX: usize = PAGE_BYTES / 4;
 /// The most lines of a leaf.
 pub(crate) const LEAF_LINES_MAX: usize = 64;
 
+/// A class is near another if it is larger by one in so many bytes at most.
+const NEAR_SHARE: usize = 8;
+
+/// How many times as large a slot may be as what lies in it.
+const FAR_TIMES: usize = 4;
+
 /// What a page's slots hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -169,6 +175,24 @@ impl Class {
     pub(crate) fn of_node(bits: u32) -> Self {
         debug_assert!((3..=6).contains(&bits));
         Self((NODE_FIRST + bits as usize - 3) as u8)
+    }
+
+    /// This class and those a little larger, by an eighth or a step of eight bytes, whose slots
+    /// may serve for its entries where pages are short.
+    pub(crate) fn near(self) -> impl Iterator<Item = Self> {
+        self.up_to(self.slot_bytes() + (self.slot_bytes() / NEAR_SHARE).max(8))
+    }
+
+    /// This class and those up to four times as large, whose slots serve for its entries where
+    /// there is no page.
+    pub(crate) fn far(self) -> impl Iterator<Item = Self> {
+        self.up_to(self.slot_bytes() * FAR_TIMES)
+    }
+
+    fn up_to(self, most: usize) -> impl Iterator<Item = Self> {
+        (self.id()..ENTRY_CLASSES.max(self.id() + 1))
+            .map(|id| Self(id as u8))
+            .take_while(move |class| class.slot_bytes() <= most)
     }
 
     /// Chunk classes from the smallest to the largest.

@@ -169,22 +169,22 @@ fn entries_that_expire_together_go_in_slices() {
 
 #[test]
 fn writes_evict_a_bounded_number_of_entries() {
-    let mut shard = filled(0, 64 << 20);
-    let mut random = StdRng::seed_from_u64(1);
-    let (mut most, mut over) = (0, 0);
-    // Sizes shift all the time, so that pages are emptied all the time.
-    for number in 0..1_500_000_u64 {
-        let median = [60, 300, 100, 900][(number / 200_000) as usize % 4];
-        let length = random.random_range(median / 2..median * 2);
-        let mut reports = Reports::default();
-        set(&mut shard, number, Write::value(&vec![7; length]), &mut reports);
-        most = most.max(reports.evicted);
-        over += u64::from(reports.evicted > 96);
+    // Sizes shift all the time, so that pages are emptied all the time; the smallest entries
+    // lie four thousand to a page.
+    for medians in [[60, 300, 100, 900], [2, 700, 5, 20]] {
+        let mut shard = filled(0, 64 << 20);
+        let mut random = StdRng::seed_from_u64(1);
+        for number in 0..1_500_000_u64 {
+            let median = medians[(number / 200_000) as usize % 4];
+            let length = random.random_range(median / 2..median * 2);
+            let mut reports = Reports::default();
+            set(&mut shard, number, Write::value(&vec![7; length]), &mut reports);
+            // Sixteen candidates, and 64 slots of a page.
+            assert!(reports.evicted <= 16 + 64, "{} at once", reports.evicted);
+        }
+        assert!(shard.stats().evicted > 500_000);
+        shard.invariants();
     }
-    // Sixteen candidates and 64 slots of a page. More only where many classes took their
-    // pages at once.
-    assert!(over <= 15, "{over} writes evicted up to {most}");
-    shard.invariants();
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_large_value_makes_room_in_slices() {
         let piece = &value[at..value.len().min(at + (64 << 10))];
         let mut reports = Reports::default();
         shard.upload(&mut upload, piece, Millis(1), &mut reports).expect("room");
-        assert!(reports.evicted <= 2 * 128, "{} evicted", reports.evicted);
+        assert!(reports.evicted <= 48, "{} evicted", reports.evicted);
         calls += 1;
         assert!(calls < 10_000, "room is made");
     }

@@ -22,10 +22,18 @@ impl Heap {
             })
     }
 
-    /// A page of a kind with slots in use, by number from `from` on, at most `steps` pages away,
-    /// and where to look next.
-    pub(crate) fn full_page_from(&self, from: u32, kind: Kind, steps: u32) -> (u32, Option<u32>) {
+    /// A page of a kind with slots in use, by number from `from` on: of the first `choice` that
+    /// are at most `steps` pages away the one with the fewest. And where to look next.
+    pub(crate) fn page_in_use_from(
+        &self,
+        from: u32,
+        kind: Kind,
+        steps: u32,
+        choice: usize,
+    ) -> (u32, Option<u32>) {
         let mut number = from.max(1);
+        let mut seen = 0;
+        let mut fewest: Option<(u16, u32)> = None;
         for _ in 0..steps {
             if number >= self.untouched {
                 number = 1;
@@ -35,11 +43,17 @@ impl Heap {
                 && !self.is_flushed(page)
                 && Class::from_id(page.class).kind() == kind
             {
-                return (number + 1, Some(number));
+                seen += 1;
+                if fewest.is_none_or(|(used, _)| page.used < used) {
+                    fewest = Some((page.used, number));
+                }
             }
             number += 1;
+            if seen == choice {
+                break;
+            }
         }
-        (number, None)
+        (number, fewest.map(|(_, page)| page))
     }
 
     /// Takes a page out of use for new slots, to be emptied.

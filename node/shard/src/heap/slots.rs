@@ -12,6 +12,17 @@ impl Heap {
             || (current != NO_PAGE && (self.pages[current as usize].used as usize) < class.slots())
     }
 
+    /// The nearest class to this one, itself included, that has a slot without another page;
+    /// one that is near.
+    pub(crate) fn near_slot(&self, class: Class) -> Option<Class> {
+        class.near().find(|class| self.has_slot(*class))
+    }
+
+    /// The same, however far.
+    pub(crate) fn far_slot(&self, class: Class) -> Option<Class> {
+        class.far().find(|class| self.has_slot(*class))
+    }
+
     /// Takes a slot.
     #[inline]
     pub(crate) fn take(&mut self, class: Class) -> Handle {

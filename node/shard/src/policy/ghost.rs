@@ -22,6 +22,15 @@ const PAGE_BUCKETS: usize = PAGE_BYTES / BUCKET_BYTES;
 /// Entries of the shard to one fingerprint, as a page of the ghost counts them.
 const PAGE_ITEMS: u64 = PAGE_BYTES as u64 / 2;
 
+/// Whether pages may be taken for what can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Others do not wait for them.
+    Free,
+    /// Others do.
+    Short,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ghost {
@@ -32,7 +41,7 @@ pub(super) struct Ghost {
 
 impl Ghost {
     /// Adds a page, or takes one away, if the shard's entries want another number of them.
-    pub(super) fn resize(&mut self, heap: &mut Heap, items: u64) {
+    pub(super) fn resize(&mut self, heap: &mut Heap, items: u64, pages: Pages) {
         let wanted = items.div_ceil(PAGE_ITEMS).max(1) as usize;
         if wanted > 1 || self.pages.len() > 1 {
             self.buckets = PAGE_BUCKETS;
@@ -44,6 +53,9 @@ impl Ghost {
             }
         }
         if self.pages.len() < wanted {
+            if pages == Pages::Short {
+                return;
+            }
             let page = heap.take(Class::POLICY);
             heap.bytes_mut(page, PAGE_BYTES).fill(0);
             self.pages.push(page);
@@ -131,7 +143,7 @@ mod tests {
         let mut ghost = Ghost::default();
         assert!(!ghost.remove(&mut heap, 1));
         for _ in 0..5 {
-            ghost.resize(&mut heap, 5 * PAGE_ITEMS);
+            ghost.resize(&mut heap, 5 * PAGE_ITEMS, Pages::Free);
         }
         assert_eq!(ghost.pages.len(), 5);
         let hashes: Vec<u64> = (0..50_000).map(|_| random.random()).collect();
@@ -139,7 +151,7 @@ mod tests {
             ghost.insert(&mut heap, *hash);
         }
         // A page more: what it covers is forgotten, no more.
-        ghost.resize(&mut heap, 6 * PAGE_ITEMS);
+        ghost.resize(&mut heap, 6 * PAGE_ITEMS, Pages::Free);
         let known = hashes.iter().filter(|hash| ghost.remove(&mut heap, **hash));
         assert!(known.count() > 40_000);
         let again = hashes.iter().filter(|hash| ghost.remove(&mut heap, **hash));
@@ -147,7 +159,7 @@ mod tests {
         let strange = (0..50_000).filter(|_| ghost.remove(&mut heap, random.random()));
         assert!(strange.count() < 100);
         for _ in 0..6 {
-            ghost.resize(&mut heap, 1);
+            ghost.resize(&mut heap, 1, Pages::Short);
         }
         assert!(ghost.pages.len() < 4);
         ghost.clear(&mut heap);

@@ -14,6 +14,7 @@ mod s3;
 mod ttl;
 
 use self::ghost::Ghost;
+pub(crate) use self::ghost::Pages;
 use self::hand::Hand;
 use self::queue::Queue;
 use crate::config::{Algorithm, Among, Policy};
@@ -203,9 +204,9 @@ impl Evictor {
     }
 
     /// Brings the policy's memory to the size that the shard's content wants, a step at a time.
-    pub(crate) fn resize(&mut self, heap: &mut Heap, index: &mut Index) {
+    pub(crate) fn resize(&mut self, heap: &mut Heap, index: &mut Index, pages: Pages) {
         if self.in_use && matches!(self.policy, Policy::Evict { algorithm: Algorithm::S3, .. }) {
-            self.ghost.resize(heap, index.items());
+            self.ghost.resize(heap, index.items(), pages);
             s3::shorten_queue(self, heap, index);
         }
     }

@@ -22,6 +22,9 @@ impl Upload {
     }
 }
 
+/// Chunks that one call begins.
+const CHUNKS_MAX: usize = 1;
+
 impl Shard {
     /// Starts to receive a value of `length` bytes, which is above zero. It is stored in
     /// chunks, however short.
@@ -36,8 +39,8 @@ impl Shard {
 
     /// Stores the next bytes of an upload, as many as there is room for, and returns how many.
     /// Fewer than were given means that room is being made: offer the rest again after other
-    /// work. One call makes room for at most one chunk, in bounded steps; given up to 64 KiB
-    /// at a time, it stays within tens of microseconds.
+    /// work. One call begins at most one chunk, of up to 64 KiB, and makes room for it in a
+    /// bounded step, so it stays within tens of microseconds however much is given.
     ///
     /// # Errors
     /// [`WriteError::OutOfMemory`]: nothing may be evicted. The upload should be abandoned.
@@ -50,11 +53,13 @@ impl Shard {
     ) -> Result<usize, WriteError> {
         assert!(bytes.len() <= upload.bytes_left(), "more bytes than were announced");
         let mut written = 0;
+        let mut chunks_left = CHUNKS_MAX;
         while written < bytes.len() {
             if upload.chain.wants().is_some() {
-                if !self.make_room_in_slices(now, changes)? {
+                if chunks_left == 0 || !self.make_room_in_slices(now, changes)? {
                     break;
                 }
+                chunks_left -= 1;
                 upload.chain.add_chunk(&mut self.heap);
             }
             written += upload.chain.write(&mut self.heap, &bytes[written..]);

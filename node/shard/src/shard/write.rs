@@ -149,7 +149,9 @@ impl Shard {
         let shape = Shape { version: Some(version), ..stored.shape() };
         // Eight bytes more need no room made: the reserve is there for this, and the next
         // write fills it up again.
-        if self.heap.pages_left() <= 0 && !self.heap.has_slot(Class::of_entry(shape.bytes())) {
+        if self.heap.pages_left() <= 0
+            && self.heap.near_slot(Class::of_entry(shape.bytes())).is_none()
+        {
             self.counts.refused += 1;
             return Err(WriteError::OutOfMemory);
         }
@@ -275,8 +277,9 @@ impl Shard {
         self.discount(found.word);
         let stored = Stored::read(self.heap.rest_of_page(old));
         let old_expiry = stored.expiry();
-        let in_place = self.heap.class_of(old) == class && stored.placement() == Placement::Inline;
-        let handle = if in_place { old } else { self.heap.take(class) };
+        let in_place =
+            self.fits(class, self.heap.class_of(old)) && stored.placement() == Placement::Inline;
+        let handle = if in_place { old } else { self.heap.take(self.class_for(class)) };
         self.write_entry(handle, key, shape, source);
         if !in_place {
             give_entry(&mut self.heap, &mut self.discarded, old);
@@ -297,7 +300,7 @@ impl Shard {
         source: Source<'_>,
         now: Millis,
     ) -> Result<Word, WriteError> {
-        let handle = self.heap.take(class);
+        let handle = self.heap.take(self.class_for(class));
         self.write_entry(handle, key, shape, source);
         let word = Word::new(0, handle);
         let word = self.set_timer(key, word, Expiry::Never, shape.expiry, now);
@@ -336,14 +339,15 @@ impl Shard {
         let old_expiry = stored.expiry();
         let (old_at, old_length) = (stored.value_at(), stored.length());
         let class = Class::of_entry(shape.bytes());
-        let handle = if self.heap.class_of(old) == class {
+        let slot_class = self.heap.class_of(old);
+        let handle = if self.fits(class, slot_class) {
             // The value moves within the slot.
             let value_at = shape.bytes() - (old_length - old_at);
-            let slot = self.heap.bytes_mut(old, class.slot_bytes());
+            let slot = self.heap.bytes_mut(old, slot_class.slot_bytes());
             slot.copy_within(old_at..old_length, value_at);
             old
         } else {
-            let handle = self.heap.take(class);
+            let handle = self.heap.take(self.class_for(class));
             let value_at = shape.bytes() - (old_length - old_at);
             self.heap.copy_bytes(old, old_at..old_length, handle, value_at);
             self.heap.give(old);
