@@ -1,9 +1,13 @@
 //! Entry points for fuzzing and seeded tests: what must hold for any input.
 
-use corelane_protocol::{MonotonicUs, Reply, Request, Status, Value, Version, WantVersion};
+use corelane_protocol::{
+    MonotonicUs, Remaining, Reply, Request, Status, Value, Version, WantVersion,
+};
 
-use crate::memcached;
-use crate::{ClientFacts, ClusterFacts, Facts, Gather, Moment, NodeFacts, Part, Step, Taken};
+use crate::{
+    ClientFacts, ClusterFacts, Facts, Gather, Moment, NodeFacts, Part, Shape, Step, Taken,
+};
+use crate::{memcached, resp};
 
 /// Longest value in these runs, in bytes: short enough for inputs to pass it.
 const VALUE_BYTES_MAX: usize = 64;
@@ -65,37 +69,85 @@ impl Facts for Node {
     }
 }
 
+/// A session of any dialect.
+trait Speaker {
+    fn step<'a>(&'a mut self, input: &'a [u8], node: &Node, out: &mut Vec<u8>) -> Taken<'a>;
+
+    fn next_queued<'a>(&'a mut self, node: &Node, out: &mut Vec<u8>) -> Option<Step<'a>>;
+}
+
+impl Speaker for memcached::Session {
+    fn step<'a>(&'a mut self, input: &'a [u8], node: &Node, out: &mut Vec<u8>) -> Taken<'a> {
+        memcached::Session::step(self, input, node, MOMENT, out)
+    }
+
+    fn next_queued<'a>(&'a mut self, _: &Node, _: &mut Vec<u8>) -> Option<Step<'a>> {
+        unreachable!("memcached has no transactions")
+    }
+}
+
+impl Speaker for resp::Session {
+    fn step<'a>(&'a mut self, input: &'a [u8], node: &Node, out: &mut Vec<u8>) -> Taken<'a> {
+        let plain = self.plain_get(input);
+        let taken = resp::Session::step(self, input, node, MOMENT, out);
+        if let (Some(plain), Taken::Whole { consumed, step }) = (plain, &taken) {
+            assert_eq!(plain.consumed, *consumed);
+            let Step::One(part) = step else { panic!("a plain get is one request: {step:?}") };
+            assert_eq!(part.request, Request::Get { key: plain.key, least_version: None });
+            assert_eq!(part.shape, Shape::Resp(plain.shape));
+        }
+        assert!(plain.is_none() || matches!(taken, Taken::Whole { .. }));
+        taken
+    }
+
+    fn next_queued<'a>(&'a mut self, node: &Node, out: &mut Vec<u8>) -> Option<Step<'a>> {
+        resp::Session::next_queued(self, node, MOMENT, out)
+    }
+}
+
 /// The same bytes of a memcached client are answered in the same way however they are cut:
 /// whole, byte by byte, and in pieces of the lengths in `cuts`, over and over.
 ///
 /// # Panics
 /// They are not.
 pub fn memcached(input: &[u8], cuts: &[u8]) {
+    cut(input, cuts, |node| memcached::Session::new(VALUE_BYTES_MAX, node));
+}
+
+/// The same for a RESP client.
+///
+/// # Panics
+/// The answers differ.
+pub fn resp(input: &[u8], cuts: &[u8]) {
+    cut(input, cuts, |node| resp::Session::new(VALUE_BYTES_MAX, node));
+}
+
+fn cut<S: Speaker>(input: &[u8], cuts: &[u8], session: impl Fn(&Node) -> S) {
     for token in [None, Some(b"token".as_slice())] {
         let node = Node { token };
-        let whole = memcached_answers(&node, input, [input.len()].into_iter());
-        let bytes = memcached_answers(&node, input, std::iter::repeat(1));
+        let whole = answers(session(&node), &node, input, [input.len()].into_iter());
+        let bytes = answers(session(&node), &node, input, std::iter::repeat(1));
         assert_eq!(whole, bytes, "byte by byte: {}", input.escape_ascii());
         let pieces = cuts.iter().cycle().map(|cut| usize::from(*cut) + 1);
-        let cut = memcached_answers(&node, input, pieces);
+        let cut = answers(session(&node), &node, input, pieces);
         assert_eq!(whole, cut, "cut by {cuts:?}: {}", input.escape_ascii());
     }
 }
 
 /// What is asked and answered, until the input or the connection ends.
-fn memcached_answers(
+fn answers(
+    mut session: impl Speaker,
     node: &Node,
     input: &[u8],
     mut pieces: impl Iterator<Item = usize>,
 ) -> (Vec<String>, Vec<u8>) {
-    let mut session = memcached::Session::new(VALUE_BYTES_MAX, node);
     let (mut asked, mut answered) = (Vec::new(), Vec::new());
     let (mut start, mut end) = (0, 0);
     while end < input.len() {
         end = input.len().min(end + pieces.next().unwrap_or(usize::MAX).max(1));
         loop {
             let here = &input[start..end];
-            match session.step(here, node, MOMENT, &mut answered) {
+            match session.step(here, node, &mut answered) {
                 Taken::Incomplete { needed } => {
                     assert!(needed > here.len(), "{needed} of {}", here.len());
                     break;
@@ -104,8 +156,15 @@ fn memcached_answers(
                     assert!(consumed <= here.len());
                     assert!(consumed > 0 || matches!(step, Step::Close));
                     start += consumed;
-                    if !answer(step, &mut asked, &mut answered) {
+                    let is_transaction = matches!(step, Step::Transaction { .. });
+                    if !answer(step, node, &mut asked, &mut answered) {
                         return (asked, answered);
+                    }
+                    while is_transaction
+                        && let Some(step) = session.next_queued(node, &mut answered)
+                    {
+                        assert!(!matches!(step, Step::Transaction { .. } | Step::Close));
+                        answer(step, node, &mut asked, &mut answered);
                     }
                 }
             }
@@ -115,7 +174,7 @@ fn memcached_answers(
 }
 
 /// Answers a step by a reply that its requests alone decide; whether the connection goes on.
-fn answer(step: Step<'_>, asked: &mut Vec<String>, answered: &mut Vec<u8>) -> bool {
+fn answer(step: Step<'_>, node: &Node, asked: &mut Vec<String>, answered: &mut Vec<u8>) -> bool {
     let mut one = |part: Part<'_>| {
         asked.push(format!("{:?} {:?}", part.head, part.request));
         part.shape.render(part.echo, &reply(&part), MOMENT, answered);
@@ -127,20 +186,25 @@ fn answer(step: Step<'_>, asked: &mut Vec<String>, answered: &mut Vec<u8>) -> bo
             let announced = parts.len();
             assert_eq!(parts.map(one).count(), announced);
             asked.push(format!("{gather:?}"));
-            if let Gather::InOrder { end } = gather {
-                answered.extend_from_slice(end);
+            match gather {
+                Gather::InOrder { end } => answered.extend_from_slice(end),
+                Gather::Resp(gather) => {
+                    resp::Gathering::new(gather).finish(node, MOMENT, answered);
+                }
+                Gather::Memcached(_) => {}
             }
         }
         Step::Everywhere { head, request, gather } => {
             asked.push(format!("{head:?} {request:?} {gather:?}"));
         }
-        Step::Control { .. } | Step::Transaction { .. } => {
-            unreachable!("memcached has no such commands")
-        }
+        Step::Control { control, gather } => asked.push(format!("{control:?} {gather:?}")),
+        Step::Transaction { shape } => shape.render(b"", &DONE, MOMENT, answered),
         Step::Close => return false,
     }
     true
 }
+
+const DONE: Reply<'static> = Reply::Done { version: None };
 
 /// Some reply that a request of this kind may have.
 fn reply<'a>(part: &Part<'a>) -> Reply<'a> {
@@ -155,6 +219,7 @@ fn reply<'a>(part: &Part<'a>) -> Reply<'a> {
         (2, Request::Set(_) | Request::Delete { .. }) => {
             Reply::Failed { status: Status::ConditionFailed, message: "" }
         }
+        (_, Request::TtlOf { .. }) => Reply::Remaining(Remaining::Ms(1_234)),
         (_, Request::Describe { .. }) => Reply::Failed { status: Status::OutOfMemory, message: "" },
         _ => Reply::Done { version },
     }

@@ -152,7 +152,9 @@ pub(crate) fn copy<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome<'
 pub(crate) fn space(text: &[u8]) -> Result<Space, Refusal> {
     let number = integer(text)?;
     // A number that no C int holds is no number to Redis.
-    i32::try_from(number).map_err(|_| Refusal::NOT_AN_INTEGER)?;
+    i32::try_from(number).map_err(|_| {
+        Refusal::Words("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })?;
     u8::try_from(number).ok().and_then(Space::new).ok_or(Refusal::SPACE)
 }
 

@@ -37,8 +37,9 @@ pub(crate) fn simple(text: &str, out: &mut Vec<u8>) {
 /// Redis: a part of it may come from the client.
 pub(crate) fn error(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'-');
-    let trimmed = text.trim_ascii_end();
-    out.extend(trimmed.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    let breaks = |byte: u8| matches!(byte, b'\r' | b'\n');
+    let end = text.iter().rposition(|&byte| !breaks(byte)).map_or(0, |last| last + 1);
+    out.extend(text[..end].iter().map(|&byte| if breaks(byte) { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
 }
 

@@ -126,7 +126,7 @@ static COMMAND: [Command; 6] = [
         .since("7.0.0")
         .summary("What they are for")
         .differs("Our own words; arguments are not described one by one"),
-    Command::new("command|getkeys", -3, Group::Server, ANY_TIME, commands::getkeys)
+    Command::new("command|getkeys", -4, Group::Server, ANY_TIME, commands::getkeys)
         .since("2.8.13")
         .summary("The keys of a command"),
     Command::new("command|help", 2, Group::Server, ANY_TIME, commands::help)
