@@ -252,6 +252,7 @@ fn engine_configs(config: &Config, cores: u16, budget: Budget) -> Vec<EngineConf
         core,
         cores,
         node_name: config.node_name.as_str().to_owned(),
+        cluster: None,
         shard: ShardConfig { random_seed: random(), ..shard.clone() },
         value_bytes_max: config.value_bytes_max,
         default_ttl: config.default_ttl_ms.map_or(DefaultTtl::Never, DefaultTtl::AfterMs),

@@ -23,6 +23,8 @@ pub struct CoreMap {
     /// The core, and [`FOREIGN`] or not.
     entries: Box<[u16; SLOTS]>,
     cores: u16,
+    /// How many slots the node does not own.
+    foreign: u16,
 }
 
 /// Why there is no such map.
@@ -72,7 +74,7 @@ impl CoreMap {
         let mut map = CoreMap::without_slots(cores)?;
         let count = owned.len();
         for (rank, slot) in owned.iter().enumerate() {
-            map.entries[slot.index()] = share(rank, count, cores);
+            map.adopt(slot, Core(share(rank, count, cores)));
         }
         Ok(map)
     }
@@ -84,12 +86,12 @@ impl CoreMap {
         let mut map = CoreMap::without_slots(self.cores).expect("this map has as many cores");
         let mut load = vec![0u32; usize::from(self.cores)];
         for slot in owned.iter().filter(|slot| self.owns(*slot)) {
-            map.entries[slot.index()] = self.entries[slot.index()];
+            map.adopt(slot, self.core_of(slot));
             load[self.core_of(slot).index()] += 1;
         }
         for slot in owned.iter().filter(|slot| !self.owns(*slot)) {
             let least = (0..load.len()).min_by_key(|core| load[*core]).expect("there is a core");
-            map.entries[slot.index()] = least as u16;
+            map.adopt(slot, Core(least as u16));
             load[least] += 1;
         }
         map
@@ -101,7 +103,8 @@ impl CoreMap {
             return Err(CoreMapError::Cores { cores });
         }
         let entry = |slot| share(slot, SLOTS, cores) | FOREIGN;
-        Ok(CoreMap { entries: Box::new(std::array::from_fn(entry)), cores })
+        let entries = Box::new(std::array::from_fn(entry));
+        Ok(CoreMap { entries, cores, foreign: SLOTS as u16 })
     }
 
     /// The core that answers for a slot.
@@ -118,6 +121,28 @@ impl CoreMap {
     #[inline]
     pub fn owns(&self, slot: Slot) -> bool {
         self.entries[slot.index()] & FOREIGN == 0
+    }
+
+    /// Whether the node owns every slot.
+    #[inline]
+    pub fn owns_all(&self) -> bool {
+        self.foreign == 0
+    }
+
+    /// Gives a slot to a core of the node.
+    ///
+    /// # Panics
+    /// The node has no such core.
+    pub fn adopt(&mut self, slot: Slot, core: Core) {
+        assert!(core.0 < self.cores, "a slot can only be given to a core that exists");
+        self.foreign -= u16::from(!self.owns(slot));
+        self.entries[slot.index()] = core.0;
+    }
+
+    /// Takes a slot away from the node; the core that has it goes on answering for it.
+    pub fn disown(&mut self, slot: Slot) {
+        self.foreign += u16::from(self.owns(slot));
+        self.entries[slot.index()] |= FOREIGN;
     }
 
     /// How many cores the node has.
@@ -187,6 +212,7 @@ impl CoreMap {
     fn fill(&mut self, (first, core): (u16, u16), end: u16) {
         if core != NOT_OWNED {
             self.entries[usize::from(first)..usize::from(end)].fill(core);
+            self.foreign -= end - first;
         }
     }
 }
@@ -279,6 +305,20 @@ mod tests {
         let map = CoreMap::even(16).unwrap();
         let all_back = map.reassign(&SlotSet::empty()).reassign(&SlotSet::full());
         assert_balanced(&all_back);
+    }
+
+    #[test]
+    fn slots_are_given_and_taken_one_by_one() {
+        let mut map = CoreMap::even(3).unwrap();
+        let slot = Slot::new(9_000).unwrap();
+        assert!(map.owns_all());
+        map.disown(slot);
+        map.disown(slot);
+        assert!(!map.owns(slot) && !map.owns_all());
+        map.adopt(slot, Core(2));
+        map.adopt(slot, Core(2));
+        assert!(map.owns(slot) && map.owns_all());
+        assert_eq!(map.core_of(slot), Core(2));
     }
 
     #[test]

@@ -5,5 +5,4 @@
 mod dropped;
 mod failures;
 mod fake_node;
-mod fleet;
 mod operations;

@@ -97,6 +97,7 @@ impl Load {
             core: 0,
             cores: 1,
             node_name: "bench".to_owned(),
+            cluster: None,
             shard,
             value_bytes_max: 1 << 20,
             default_ttl: DefaultTtl::Never,

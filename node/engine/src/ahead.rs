@@ -6,7 +6,7 @@
 //! Looking ahead changes nothing: requests are decoded and executed one after the other as if
 //! it had not been.
 
-use corelane_ring::{CoreMap, slot_of};
+use corelane_ring::{CoreMap, Slot, slot_of};
 use corelane_shard::{EntryHint, KeyHash, Shard};
 
 use crate::execute::Executor;
@@ -19,6 +19,8 @@ pub(crate) enum Owner {
     Here(KeyHash),
     /// On another core.
     Core(u16),
+    /// Not on this node, or not yet.
+    Elsewhere(Slot),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +110,9 @@ impl Lookahead {
 #[inline]
 pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, key: &[u8]) -> Owner {
     let slot = slot_of(key);
+    if !cores.owns_all() && !cores.owns(slot) {
+        return Owner::Elsewhere(slot);
+    }
     let core = cores.core_of(slot).0;
     if core == executor.config.core {
         Owner::Here(executor.key_in(slot, key).hash())

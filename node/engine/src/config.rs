@@ -1,7 +1,11 @@
 //! What an engine is told at start.
 
+use std::sync::Arc;
+
 use corelane_protocol::{MonotonicUs, Ttl};
 use corelane_shard::ShardConfig;
+
+use crate::cluster::ClusterView;
 
 /// When entries expire whose writer left it to the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct EngineConfig {
     pub cores: u16,
     /// The node's name, as hello tells it.
     pub node_name: String,
+    /// The cluster that the node is in, if it is in one: all slots are its own otherwise.
+    pub cluster: Option<Arc<ClusterView>>,
     /// This core's share of the data.
     pub shard: ShardConfig,
     /// Longest value, in bytes.

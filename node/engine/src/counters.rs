@@ -68,6 +68,11 @@ counters! {
     Counter unauthorized "Connections closed for lack of the token.";
     Counter garbled "Connections closed because their bytes were not frames.";
     Counter idle_closed "Connections closed because half a frame or a hello stayed away too long.";
+    Counter turned_away "Requests for slots of other nodes, or being emptied, answered with where to go.";
+    Counter stale_epochs "Requests whose sender routed by another topology than this node's.";
+    Gauge topology_epoch "Epoch of the topology in force; 0 without one.";
+    Gauge slots_owned "Slots that this core serves.";
+    Gauge slots_leaving "Slots that have left this core and are being emptied.";
     Counter forwarded_out "Requests passed to the core that owns their key.";
     Counter forwarded_in "Requests executed for connections of other cores.";
     Counter mail_sent "Messages put on lanes to other cores.";

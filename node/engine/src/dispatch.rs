@@ -5,7 +5,7 @@ use corelane_protocol::{
     Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Status, Welcome,
     limits::KEY_BYTES_MAX, limits::VERSION,
 };
-use corelane_ring::CoreMap;
+use corelane_ring::{Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
@@ -14,19 +14,18 @@ use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
+use crate::slots::Slots;
 use crate::timers::{Timer, Timers};
 
 /// Everything of a core but its connections.
 pub(crate) struct Dispatcher {
     pub(crate) executor: Executor,
-    pub(crate) cores: CoreMap,
     pub(crate) timers: Timers,
+    pub(crate) slots: Slots,
     /// Reply bytes of all connections, waiting or being sent.
     pub(crate) pending_bytes: usize,
     limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
-    /// The core map as a welcome carries it.
-    core_ranges: Vec<u8>,
 }
 
 /// Whether a frame was dealt with.
@@ -49,17 +48,13 @@ pub(crate) struct Progress {
 
 impl Dispatcher {
     pub(crate) fn new(config: EngineConfig) -> Result<Dispatcher, ShardError> {
-        let cores = CoreMap::even(config.cores).expect("a node has between 1 and 16384 cores");
-        let mut core_ranges = Vec::new();
-        Welcome::encode_ranges(cores.ranges(), &mut core_ranges);
         Ok(Dispatcher {
             limits: DecodeLimits::agreed(KEY_BYTES_MAX, config.value_bytes_max),
+            slots: Slots::new(&config),
             executor: Executor::new(config)?,
-            cores,
             timers: Timers::default(),
             pending_bytes: 0,
             ahead: Lookahead::default(),
-            core_ranges,
         })
     }
 
@@ -96,10 +91,12 @@ impl Dispatcher {
             if self.ahead.is_used_up() && connection.session == Session::Open {
                 let keys = wire::keys_ahead(&bytes[consumed..]);
                 let keys = keys.map(|(at, key)| (consumed + at, key));
-                self.ahead.look(&self.executor, &self.cores, keys);
+                self.ahead.look(&self.executor, &self.slots.cores, keys);
             }
             match wire::decode_request(&bytes[consumed..], &limits) {
-                Decoded::Complete { frame, consumed: length } => {
+                Decoded::Complete { mut frame, consumed: length } => {
+                    let stale = self.slots.put_epoch(&mut frame.head);
+                    self.executor.counters.stale_epochs += u64::from(stale);
                     let owner = self.ahead.take(consumed, &self.executor.shard);
                     let raw = &bytes[consumed..consumed + length];
                     match self.request(connection, &frame, owner, raw, now) {
@@ -132,7 +129,8 @@ impl Dispatcher {
     }
 
     /// Executes frames that another core sent, until the replies are long enough; how many
-    /// bytes of them were executed. Their keys belong to this core.
+    /// bytes of them were executed. Their keys belong to this core, unless the topology changed
+    /// on their way.
     pub(crate) fn execute_mail(
         &mut self,
         frames: &[u8],
@@ -147,16 +145,24 @@ impl Dispatcher {
             if self.ahead.is_used_up() {
                 let keys = wire::keys_ahead(&frames[executed..]);
                 let keys = keys.map(|(at, key)| (executed + at, key));
-                self.ahead.look(&self.executor, &self.cores, keys);
+                self.ahead.look(&self.executor, &self.slots.cores, keys);
             }
-            let Decoded::Complete { frame, consumed } =
+            let Decoded::Complete { mut frame, consumed } =
                 wire::decode_request(&frames[executed..], &self.limits)
             else {
                 unreachable!("cores send each other whole frames that one of them decoded");
             };
+            self.slots.put_epoch(&mut frame.head);
             self.executor.counters.forwarded_in += 1;
             let owner = self.ahead.take(executed, &self.executor.shard);
-            self.execute_own(&frame, owner, now, replies);
+            match owner.or_else(|| self.owner(&frame.request)) {
+                None | Some(Owner::Here(_)) => self.execute_own(&frame, owner, now, replies),
+                // The sender has another topology than this core, or had when it sent.
+                Some(Owner::Core(_) | Owner::Elsewhere(_)) => {
+                    let slot = frame.request.key().map(slot_of).expect("it has an owner");
+                    self.turn_away(&frame.head, slot, replies);
+                }
+            }
             executed += consumed;
         }
         executed
@@ -178,6 +184,39 @@ impl Dispatcher {
             return;
         }
         self.execute_here(head, request, now, out);
+    }
+
+    /// Who executes a request, if it has a key.
+    pub(crate) fn owner(&self, request: &Request<'_>) -> Option<Owner> {
+        Some(owner_of(&self.executor, &self.slots.cores, request.key()?))
+    }
+
+    /// Answers a request whose slot is not served here with where it belongs.
+    #[cold]
+    pub(crate) fn turn_away(&mut self, head: &RequestHead, slot: Slot, out: &mut Vec<u8>) {
+        self.executor.counters.turned_away += 1;
+        if head.answer == Answer::Never {
+            return;
+        }
+        match self.slots.redirect(slot) {
+            Some(redirect) => {
+                wire::encode_reply(&reply_head(head), &Reply::Redirect(redirect), out);
+            }
+            None => {
+                let message = "the slot is on its way to a core of this node";
+                write_failure(out, reply_head(head), Status::Loading, message);
+            }
+        }
+    }
+
+    /// The topology in force, where it is later than the one that the client has.
+    fn tell_topology(&mut self, head: &RequestHead, held_epoch: u64, out: &mut Vec<u8>) {
+        self.executor.counters.requests_other += 1;
+        let reply = match self.slots.table_after(held_epoch) {
+            Some(table) => Reply::Topology { table },
+            None => Reply::Done { version: None },
+        };
+        wire::encode_reply(&reply_head(head), &reply, out);
     }
 
     /// Executes on this core what concerns the whole of it, or one of its keys.
@@ -238,6 +277,9 @@ impl Dispatcher {
             connection.session = Session::Open;
         }
         match *request {
+            Request::Topology { held_epoch } => {
+                self.tell_topology(head, held_epoch, &mut connection.output);
+            }
             Request::MultiGet(keys) => return self.multi_get(connection, head, keys, now),
             Request::Flush { .. } | Request::Stats => {
                 if head.deadline.is_some_and(|deadline| deadline < now) {
@@ -247,9 +289,11 @@ impl Dispatcher {
                 }
             }
             _ => {
-                let owner =
-                    owner.or_else(|| Some(owner_of(&self.executor, &self.cores, request.key()?)));
+                let owner = owner.or_else(|| self.owner(request));
                 match owner {
+                    Some(Owner::Elsewhere(slot)) => {
+                        self.turn_away(head, slot, &mut connection.output);
+                    }
                     Some(Owner::Core(core)) => {
                         self.executor.counters.forwarded_out += 1;
                         let remote = connection.remote.get_or_insert_default();
@@ -269,7 +313,9 @@ impl Dispatcher {
         self.executor.counters.failures += 1;
         if head.answer == Answer::Always {
             let output = &mut connection.output;
-            write_failure(output, reply_head(head), refusal.status(), refusal.message());
+            let mut head = *head;
+            self.slots.put_epoch(&mut head);
+            write_failure(output, reply_head(&head), refusal.status(), refusal.message());
         }
     }
 
@@ -327,8 +373,9 @@ impl Dispatcher {
             value_bytes_max: config.value_bytes_max as u32,
             clock: now,
             node_name: config.node_name.as_bytes(),
-            core_ranges: &self.core_ranges,
+            core_ranges: self.slots.core_ranges(),
         };
+        let head = ReplyHead { epoch: self.slots.epoch(), ..head };
         wire::encode_reply(&head, &Reply::Welcome(welcome), &mut connection.output);
         Taken::Whole
     }

@@ -1,5 +1,7 @@
 //! The engine: inputs from the world, effects to an [`Output`].
 
+use std::sync::Arc;
+
 use corelane_protocol::{MonotonicUs, ReplyHead, RequestId, ShortEpoch, Status, limits::NOTICE_ID};
 use corelane_ring::Core;
 use corelane_shard::{Millis, ShardError, TickOutcome};
@@ -16,7 +18,7 @@ use crate::limits::{
 };
 use crate::output::{Closing, Output};
 use crate::timers::Timer;
-use crate::{Mail, Packet};
+use crate::{ClusterView, Mail, Packet};
 
 /// How receiving on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +239,9 @@ impl Engine {
                 }
             }
         }
+        let leaving = self.dispatcher.slots.drop_leaving(&mut self.dispatcher.executor, now);
         match self.dispatcher.executor.tick(now) {
+            _ if leaving == TickOutcome::More => Agenda::Now,
             TickOutcome::More => Agenda::Now,
             TickOutcome::Idle => {
                 let timer = self.dispatcher.timers.next();
@@ -273,6 +277,12 @@ impl Engine {
         self.awaits_sends
     }
 
+    /// Puts a later topology in force. What other nodes own from here on is answered with
+    /// redirects at once, and dropped in slices by [`Engine::tick`].
+    pub fn set_cluster(&mut self, view: Arc<ClusterView>) {
+        self.dispatcher.slots.replace(view);
+    }
+
     /// Starts to shut down: tells every client, answers what has arrived, and closes each
     /// connection once nothing more comes from it, all within the configured time.
     pub fn drain(&mut self, now: MonotonicUs) {
@@ -300,6 +310,7 @@ impl Engine {
         let counters = &mut executor.counters;
         counters.connections_open = self.connections.count();
         counters.output_bytes_pending = self.dispatcher.pending_bytes as u64;
+        self.dispatcher.slots.count(counters);
         counters.requests = counters.requests_get
             + counters.requests_set
             + counters.requests_delete
@@ -640,6 +651,7 @@ mod tests {
             core: 0,
             cores: 1,
             node_name: String::new(),
+            cluster: None,
             shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
             value_bytes_max: 1 << 20,
             default_ttl: DefaultTtl::Never,

@@ -3,12 +3,13 @@
 
 use corelane_protocol::{
     Absent, Answer, Arithmetic, Count, DeleteCondition, Direction, ExpireCondition, MonotonicUs,
-    OldValue, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, ShortEpoch,
-    Side, Space, Status, Ttl, Version, WantVersion, wire,
+    OldValue, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, Side, Space,
+    Status, Ttl, Version, WantVersion, wire,
 };
-use corelane_ring::{Slot, slot_of};
+use corelane_ring::Slot;
 use corelane_shard::{
-    End, Entry, EntryVersion, Expiry, Key, Millis, Shard, ShardError, Write, WriteError,
+    End, Entry, EntryVersion, Expiry, Key, Millis, Shard, ShardError, TickOutcome, Write,
+    WriteError,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -67,9 +68,9 @@ pub(crate) fn millis(now: MonotonicUs) -> Millis {
     Millis(now.0 / 1_000)
 }
 
-/// The head of the reply to a request.
+/// The head of the reply to a request, whose epoch is this node's since it was dispatched.
 pub(crate) fn reply_head(head: &RequestHead) -> ReplyHead {
-    ReplyHead { id: head.id, epoch: ShortEpoch::default(), part: head.part }
+    ReplyHead { id: head.id, epoch: head.epoch, part: head.part }
 }
 
 /// Appends a reply that says what went wrong.
@@ -265,6 +266,18 @@ impl Executor {
         };
         wire::encode_reply(&reply_head(head), &reply, out);
         Ok(())
+    }
+
+    /// Removes up to `limit` entries of a slot: how many, and whether there are more.
+    pub(crate) fn empty_slot(
+        &mut self,
+        slot: Slot,
+        limit: usize,
+        now: MonotonicUs,
+    ) -> (usize, TickOutcome) {
+        let before = self.shard.len();
+        let outcome = self.shard.remove_slot(slot.number(), limit, millis(now), &mut self.changes);
+        ((before - self.shard.len()) as usize, outcome)
     }
 
     /// The shard's form of a native client's key, whose slot is known.

@@ -29,7 +29,7 @@ impl Dispatcher {
         loop {
             if self.ahead.is_used_up() {
                 let keys = rest.clone().map(|(part, key)| (usize::from(part), key));
-                self.ahead.look(&self.executor, &self.cores, keys);
+                self.ahead.look(&self.executor, &self.slots.cores, keys);
             }
             let Some((part, key)) = rest.next() else { break };
             if connection.output.len() + self.executor.leases.bytes() >= room {
@@ -45,6 +45,9 @@ impl Dispatcher {
                     if !self.executor.execute_plain(&head, &request, hash, now, output) {
                         self.executor.execute(&head, &request, now, output);
                     }
+                }
+                Owner::Elsewhere(slot) => {
+                    self.turn_away(&head, slot, &mut connection.output);
                 }
                 Owner::Core(core) => {
                     let remote = connection.remote.get_or_insert_default();

@@ -8,6 +8,7 @@
 //! Engine::received ─► dispatch ─► owner?
 //!                                  ├─ this core ──► execute on the shard ─► reply
 //!                                  ├─ another ────► forward ─► Mail::Execute
+//!                                  ├─ another node ► a redirect
 //!                                  └─ every core ─► fanout (multi-get, flush, stats)
 //! Engine::mail ─► Execute: execute, answer with Mail::Executed
 //!              └► Executed: replies go to the connection that asked
@@ -27,6 +28,7 @@ pub mod limits;
 
 mod ahead;
 mod changes;
+mod cluster;
 mod config;
 mod connection;
 mod dispatch;
@@ -38,9 +40,11 @@ mod mail;
 mod output;
 mod packet;
 mod plain;
+mod slots;
 mod stats;
 mod timers;
 
+pub use cluster::{ClusterView, TopologyTooLong};
 pub use config::{DefaultTtl, EngineConfig, JitterMode};
 pub use connection::{ConnectionId, Handover};
 pub use engine::{Agenda, Engine, ReceiveEnd, SendEnd};

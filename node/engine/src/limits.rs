@@ -63,6 +63,11 @@ pub const MAIL_LANE_SLOTS: usize = 256;
 /// Bytes that a connection may send before it has proved the token.
 pub const UNAUTHORIZED_BYTES_MAX: usize = 16 << 10;
 
+/// Entries removed in one tick from slots that have left, and slots looked at for them.
+pub const LEAVING_ENTRIES: usize = 64;
+/// See [`LEAVING_ENTRIES`].
+pub const LEAVING_SLOTS: usize = 64;
+
 /// Connections looked at in one sweep for idle ones.
 pub const SWEEP_CONNECTIONS: u32 = 256;
 

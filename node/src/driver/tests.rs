@@ -525,6 +525,7 @@ fn leased(value: &[u8]) -> (Engine, Vec<Packet>) {
         core: 0,
         cores: 1,
         node_name: String::new(),
+        cluster: None,
         shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
         value_bytes_max: 1 << 20,
         default_ttl: DefaultTtl::Never,

@@ -221,6 +221,7 @@ impl Scenario {
             core,
             cores: self.cores,
             node_name: "simulated".to_owned(),
+            cluster: None,
             shard: ShardConfig {
                 hash: TableHash::Rapid { seed: self.lot ^ number },
                 policy: self.policy,

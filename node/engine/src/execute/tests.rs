@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::config::JitterMode;
+use corelane_ring::slot_of;
 
 fn executor() -> Executor {
     Executor::new(EngineConfig {
@@ -20,6 +21,7 @@ fn executor() -> Executor {
         value_bytes_max: 1_000,
         seed: 3,
         node_name: String::new(),
+        cluster: None,
         shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
         default_ttl: DefaultTtl::Never,
         jitter: JitterMode::Off,

@@ -114,6 +114,7 @@ pub(crate) fn config() -> EngineConfig {
         core: 0,
         cores: 1,
         node_name: "node".to_owned(),
+        cluster: None,
         shard: ShardConfig::new(64 << 20, |key| slot_of(key).number()),
         value_bytes_max: 1 << 20,
         default_ttl: DefaultTtl::Never,

@@ -1,0 +1,118 @@
+//! The cluster as one node sees it: made once for each topology, and shared by all its cores.
+
+use corelane_protocol::limits::TOPOLOGY_BYTES_MAX;
+use corelane_protocol::{Redirect, Redirection, ShortEpoch, Welcome};
+use corelane_ring::{CoreMap, NodeIndex, NodeName, Slot, SlotSet, Topology};
+
+/// See the module.
+#[derive(Debug)]
+pub struct ClusterView {
+    topology: Topology,
+    /// The node's own place in the topology, where it has one.
+    own: Option<NodeIndex>,
+    cores: CoreMap,
+    /// The topology as it is sent.
+    table: Vec<u8>,
+    /// The core map as a welcome carries it.
+    core_ranges: Vec<u8>,
+}
+
+/// A topology is longer than clients take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the topology takes {bytes} bytes, over the 1048576 that clients take")]
+pub struct TopologyTooLong {
+    /// Its length.
+    pub bytes: usize,
+}
+
+impl ClusterView {
+    /// The view of a node that has no data yet.
+    ///
+    /// # Errors
+    /// [`TopologyTooLong`]
+    ///
+    /// # Panics
+    /// There are no cores, or more than there are slots.
+    pub fn first(
+        cores: u16,
+        topology: Topology,
+        name: &NodeName,
+    ) -> Result<ClusterView, TopologyTooLong> {
+        let own = topology.find(name);
+        let map = CoreMap::by_rank(cores, &owned(&topology, own))
+            .expect("a node has between 1 and 16384 cores");
+        ClusterView::new(topology, own, map)
+    }
+
+    /// The view of a node whose cores had these slots until now: those that stay with the
+    /// node stay where they are.
+    ///
+    /// # Errors
+    /// [`TopologyTooLong`]
+    pub fn after(
+        cores: &CoreMap,
+        topology: Topology,
+        name: &NodeName,
+    ) -> Result<ClusterView, TopologyTooLong> {
+        let own = topology.find(name);
+        let map = cores.reassign(&owned(&topology, own));
+        ClusterView::new(topology, own, map)
+    }
+
+    fn new(
+        topology: Topology,
+        own: Option<NodeIndex>,
+        cores: CoreMap,
+    ) -> Result<ClusterView, TopologyTooLong> {
+        let mut table = Vec::new();
+        topology.encode(&mut table);
+        if table.len() > TOPOLOGY_BYTES_MAX {
+            return Err(TopologyTooLong { bytes: table.len() });
+        }
+        let mut core_ranges = Vec::new();
+        Welcome::encode_ranges(cores.ranges(), &mut core_ranges);
+        Ok(ClusterView { topology, own, cores, table, core_ranges })
+    }
+
+    /// The topology.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The node's own place in it; none where it is not part of the cluster, and owns nothing.
+    pub fn own(&self) -> Option<NodeIndex> {
+        self.own
+    }
+
+    /// Which core has which of the node's slots.
+    pub fn cores(&self) -> &CoreMap {
+        &self.cores
+    }
+
+    pub(crate) fn short_epoch(&self) -> ShortEpoch {
+        ShortEpoch(self.topology.epoch().short())
+    }
+
+    pub(crate) fn table(&self) -> &[u8] {
+        &self.table
+    }
+
+    pub(crate) fn core_ranges(&self) -> &[u8] {
+        &self.core_ranges
+    }
+
+    /// Where requests for a slot belong that another node owns.
+    pub(crate) fn redirect(&self, slot: Slot) -> Redirect<'_> {
+        let owner = self.topology.node(self.topology.owner(slot));
+        Redirect {
+            redirection: Redirection::Moved,
+            slot: slot.number(),
+            epoch: self.topology.epoch().0,
+            address: owner.addresses.first().expect("a node has an address").as_str(),
+        }
+    }
+}
+
+fn owned(topology: &Topology, own: Option<NodeIndex>) -> SlotSet {
+    own.map_or_else(SlotSet::empty, |own| topology.owned_by(own))
+}

@@ -1,0 +1,144 @@
+//! The slots that one core serves, and how they come and go with topologies.
+//!
+//! A slot that leaves is not served from that moment on, and emptied in slices. If it comes back
+//! before that is done, it is served once it is empty: another node may have answered for it
+//! meanwhile, so what it held is stale.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use corelane_protocol::{MonotonicUs, Redirect, RequestHead, ShortEpoch, Welcome};
+use corelane_ring::{Core, CoreMap, Slot};
+use corelane_shard::TickOutcome;
+
+use crate::cluster::ClusterView;
+use crate::config::EngineConfig;
+use crate::counters::Counters;
+use crate::execute::Executor;
+use crate::limits::{LEAVING_ENTRIES, LEAVING_SLOTS};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    here: Core,
+    cluster: Option<Arc<ClusterView>>,
+    /// How many slots this core serves.
+    served: usize,
+    /// The cluster's map, or all slots; less what is ours again and not yet empty.
+    pub(crate) cores: CoreMap,
+    /// Slots that may hold entries of this core and are not served.
+    leaving: VecDeque<Slot>,
+    epoch: ShortEpoch,
+    /// The core map as a welcome carries it, without a cluster.
+    even_ranges: Vec<u8>,
+}
+
+impl Slots {
+    /// # Panics
+    /// The configuration has no cores, or more than there are slots.
+    pub(crate) fn new(config: &EngineConfig) -> Slots {
+        let even = CoreMap::even(config.cores).expect("a node has between 1 and 16384 cores");
+        let mut even_ranges = Vec::new();
+        Welcome::encode_ranges(even.ranges(), &mut even_ranges);
+        let mut slots = Slots {
+            here: Core(config.core),
+            cluster: None,
+            served: even.slots_of(Core(config.core)).len(),
+            cores: even,
+            leaving: VecDeque::new(),
+            epoch: ShortEpoch::default(),
+            even_ranges,
+        };
+        if let Some(view) = &config.cluster {
+            slots.replace(Arc::clone(view));
+            // There is no data yet that could be stale.
+            slots.leaving.clear();
+            slots.cores = view.cores().clone();
+            slots.served = slots.cores.slots_of(slots.here).len();
+        }
+        slots
+    }
+
+    /// Puts a later view in force.
+    pub(crate) fn replace(&mut self, view: Arc<ClusterView>) {
+        let before = std::mem::replace(&mut self.cores, view.cores().clone());
+        let is_here = |map: &CoreMap, slot| map.owns(slot) && map.core_of(slot) == self.here;
+        for slot in Slot::all() {
+            if is_here(&before, slot) && !is_here(&self.cores, slot) {
+                self.leaving.push_back(slot);
+            }
+        }
+        for slot in &self.leaving {
+            if self.cores.core_of(*slot) == self.here {
+                self.cores.disown(*slot);
+            }
+        }
+        self.served = self.cores.slots_of(self.here).len();
+        self.epoch = view.short_epoch();
+        self.cluster = Some(view);
+    }
+
+    /// Replaces a request's epoch by this node's, which its reply then carries. Whether the
+    /// sender routed by another.
+    #[inline]
+    pub(crate) fn put_epoch(&self, head: &mut RequestHead) -> bool {
+        let routed_by = std::mem::replace(&mut head.epoch, self.epoch);
+        routed_by != self.epoch && routed_by != ShortEpoch::default()
+    }
+
+    pub(crate) fn epoch(&self) -> ShortEpoch {
+        self.epoch
+    }
+
+    /// The core map of the node, as a welcome carries it.
+    pub(crate) fn core_ranges(&self) -> &[u8] {
+        self.cluster.as_ref().map_or(&self.even_ranges, |view| view.core_ranges())
+    }
+
+    /// The topology as it is sent, where there is one after this epoch.
+    pub(crate) fn table_after(&self, epoch: u64) -> Option<&[u8]> {
+        let view = self.cluster.as_ref().filter(|view| view.topology().epoch().0 > epoch)?;
+        Some(view.table())
+    }
+
+    /// Where requests for a slot belong that this core does not serve; nothing where that is on
+    /// this node all the same: the slot is not empty yet, or this core or the one that passed the
+    /// request on has yet to hear of the last topology.
+    pub(crate) fn redirect(&self, slot: Slot) -> Option<Redirect<'_>> {
+        let view = self.cluster.as_ref().filter(|view| !view.cores().owns(slot))?;
+        Some(view.redirect(slot))
+    }
+
+    /// Empties slots that have left, a slice of them.
+    pub(crate) fn drop_leaving(
+        &mut self,
+        executor: &mut Executor,
+        now: MonotonicUs,
+    ) -> TickOutcome {
+        let mut entries = LEAVING_ENTRIES;
+        for _ in 0..LEAVING_SLOTS {
+            let Some(&slot) = self.leaving.front() else { return TickOutcome::Idle };
+            let (removed, outcome) = executor.empty_slot(slot, entries, now);
+            entries -= removed.min(entries);
+            if outcome == TickOutcome::More || entries == 0 {
+                return TickOutcome::More;
+            }
+            self.leaving.pop_front();
+            let ours_again = |view: &Arc<ClusterView>| {
+                view.cores().owns(slot) && view.cores().core_of(slot) == self.here
+            };
+            if self.cluster.as_ref().is_some_and(ours_again) {
+                self.cores.adopt(slot, self.here);
+                self.served += 1;
+            }
+        }
+        if self.leaving.is_empty() { TickOutcome::Idle } else { TickOutcome::More }
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn count(&self, counters: &mut Counters) {
+        counters.topology_epoch = self.cluster.as_ref().map_or(0, |view| view.topology().epoch().0);
+        counters.slots_owned = self.served as u64;
+        counters.slots_leaving = self.leaving.len() as u64;
+    }
+}

@@ -1,0 +1,318 @@
+//! A node that shares the slots with others: what it answers for theirs, and what happens to
+//! slots that leave and come back.
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use corelane_engine::{ClusterView, EngineConfig};
+use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
+use corelane_protocol::{
+    Answer as Answering, Keys, Redirect, Redirection, Reply, Request, RequestHead, RequestId,
+    ShortEpoch, Status,
+};
+use corelane_ring::{
+    Address, CoreMap, Epoch, Node as RingNode, NodeIndex, NodeName, SLOTS, Slot, SlotRange,
+    Topology, slot_of,
+};
+use harness::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// A topology of "node", which is the node of the harness, and "other": which of the two has
+/// which slot.
+fn topology(epoch: u64, is_ours: impl Fn(Slot) -> bool) -> Topology {
+    let node = |name: &str| RingNode {
+        name: NodeName::new(name).unwrap(),
+        addresses: vec![Address::new(&format!("{name}.example:7400")).unwrap()],
+        weight: 100.try_into().unwrap(),
+        zone: String::new(),
+    };
+    let range = |slot| SlotRange {
+        first: slot,
+        last: slot,
+        owners: vec![NodeIndex(u16::from(!is_ours(slot)))],
+    };
+    let ranges: Vec<_> = Slot::all().map(range).collect();
+    Topology::new(Epoch(epoch), vec![node("node"), node("other")], &ranges).unwrap()
+}
+
+fn name() -> NodeName {
+    NodeName::new("node").unwrap()
+}
+
+/// Slots under 8192 are the node's.
+fn low(slot: Slot) -> bool {
+    slot.index() < SLOTS / 2
+}
+
+fn clustered(cores: u16, topology: Topology) -> Node {
+    let view = ClusterView::first(cores, topology, &name()).unwrap();
+    Node::new(cores, EngineConfig { cluster: Some(Arc::new(view)), ..config() })
+}
+
+/// A key of a slot that fits.
+fn key_where(fits: impl Fn(Slot) -> bool) -> Vec<u8> {
+    let keys = (0..).map(|number| format!("key-{number}").into_bytes());
+    keys.into_iter().find(|key| fits(slot_of(key))).unwrap()
+}
+
+/// Everything that was sent, as heads' epochs and debug texts of the replies.
+fn replies(node: &mut Node, wire: Wire) -> Vec<(u16, String)> {
+    let sent = std::mem::take(&mut node.seen(wire).sent);
+    let mut rest = sent.as_slice();
+    let mut replies = Vec::new();
+    while !rest.is_empty() {
+        let ReplyDecoded::Complete { frame, consumed } = wire::decode_reply(rest, FRAME_BYTES_MAX)
+        else {
+            panic!("half a reply was sent");
+        };
+        replies.push((frame.head.epoch.0, format!("{:?}", frame.reply)));
+        rest = &rest[consumed..];
+    }
+    replies
+}
+
+fn moved(key: &[u8], epoch: u64) -> String {
+    let slot = slot_of(key).number();
+    let address = "other.example:7400";
+    let redirect = Redirect { redirection: Redirection::Moved, slot, epoch, address };
+    format!("{:?}", Reply::Redirect(redirect))
+}
+
+#[test]
+fn foreign_slots_are_answered_with_where_they_are() {
+    for cores in [1, 3] {
+        let mut node = clustered(cores, topology(0x1_0005, low));
+        let wire = node.connect(0);
+        let (ours, theirs) = (key_where(low), key_where(|slot| !low(slot)));
+        let frames = [set(1, &ours, b"v"), set(2, &theirs, b"v"), get(3, &theirs), get(4, &ours)];
+        node.receive(wire, &frames.concat());
+        node.settle();
+        let (mut ok, mut elsewhere) = (0, 0);
+        for (epoch, reply) in replies(&mut node, wire) {
+            assert_eq!(epoch, 5, "{reply}");
+            if reply == moved(&theirs, 0x1_0005) {
+                elsewhere += 1;
+            } else {
+                assert!(reply.starts_with("Done") || reply.starts_with("Value"), "{reply}");
+                ok += 1;
+            }
+        }
+        assert_eq!((ok, elsewhere), (2, 2));
+        let owned: u64 = node.engines.iter_mut().map(|e| e.counters().slots_owned).sum();
+        assert_eq!(owned, SLOTS as u64 / 2);
+    }
+}
+
+#[test]
+fn a_multi_get_is_answered_key_by_key() {
+    let mut node = clustered(2, topology(7, low));
+    let wire = node.connect(1);
+    let (ours, theirs) = (key_where(low), key_where(|slot| !low(slot)));
+    let mut buffer = Vec::new();
+    let keys = Keys::encode([&ours[..], &theirs[..], &ours[..]], &mut buffer).unwrap();
+    let frames = [set(1, &ours, b"v"), frame(2, &Request::MultiGet(keys))].concat();
+    let answers = node.ask(wire, &frames);
+    let mut parts: Vec<_> =
+        answers.iter().filter_map(|answer| Some((answer.part?, answer.status))).collect();
+    parts.sort_unstable_by_key(|(part, _)| *part);
+    // What is not a failure is Ok to the harness: two values, and a redirect.
+    assert_eq!(parts, [(0, Status::Ok), (1, Status::Ok), (2, Status::Ok)]);
+    let values = answers.iter().filter(|answer| answer.value.is_some()).count();
+    assert_eq!(values, 2);
+    assert_eq!(answers.last().unwrap().status, Status::End);
+}
+
+#[test]
+fn writes_that_want_no_answer_get_none() {
+    let mut node = clustered(1, topology(7, low));
+    let wire = node.connect(0);
+    let theirs = key_where(|slot| !low(slot));
+    let condition = corelane_protocol::DeleteCondition::Always;
+    let head = RequestHead { id: RequestId(1), answer: Answering::Never, ..RequestHead::default() };
+    let silent = frame_with(head, &Request::Delete { key: &theirs, condition });
+    assert_eq!(node.ask(wire, &silent), []);
+    assert_eq!(node.engines[0].counters().turned_away, 1);
+}
+
+#[test]
+fn the_table_is_told_to_whoever_has_an_older_one() {
+    let mut node = Node::new(2, config());
+    let wire = node.connect(0);
+    let ask = |id, held_epoch| frame(id, &Request::Topology { held_epoch });
+    node.receive(wire, &ask(1, 0));
+    node.settle();
+    assert_eq!(replies(&mut node, wire), [(0, "Done { version: None }".to_owned())]);
+
+    let table = topology(0x2_0001, low);
+    let even = CoreMap::even(2).unwrap();
+    let view = Arc::new(ClusterView::after(&even, table.clone(), &name()).unwrap());
+    node.engines.iter_mut().for_each(|engine| engine.set_cluster(Arc::clone(&view)));
+    for (held, is_told) in [(0, true), (0x2_0000, true), (0x2_0001, false), (u64::MAX, false)] {
+        node.receive(wire, &ask(2, held));
+        node.settle();
+        let sent = std::mem::take(&mut node.seen(wire).sent);
+        let ReplyDecoded::Complete { frame, .. } = wire::decode_reply(&sent, FRAME_BYTES_MAX)
+        else {
+            panic!("a reply was sent");
+        };
+        assert_eq!(frame.head.epoch, ShortEpoch(1));
+        match frame.reply {
+            Reply::Topology { table: bytes } if is_told => {
+                assert!(Topology::decode(bytes).unwrap() == table);
+            }
+            Reply::Done { version: None } if !is_told => {}
+            other => panic!("{held}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn hello_tells_which_slots_are_ours_and_the_epoch() {
+    let mut node = clustered(4, topology(9, low));
+    let wire = node.connect(0);
+    node.receive(wire, &hello(1, Some(0), b""));
+    node.settle();
+    let sent = std::mem::take(&mut node.seen(wire).sent);
+    let ReplyDecoded::Complete { frame, .. } = wire::decode_reply(&sent, FRAME_BYTES_MAX) else {
+        panic!("a reply was sent");
+    };
+    assert_eq!(frame.head.epoch, ShortEpoch(9));
+    let Reply::Welcome(welcome) = frame.reply else { panic!("{:?}", frame.reply) };
+    let map = CoreMap::from_ranges(4, welcome.ranges()).unwrap();
+    assert!(Slot::all().all(|slot| map.owns(slot) == low(slot)));
+    assert_eq!(map.loads(), [2_048; 4]);
+}
+
+#[test]
+fn requests_by_another_epoch_are_counted() {
+    let mut node = clustered(1, topology(3, |_| true));
+    let wire = node.connect(0);
+    for (epoch, stale) in [(0, 0), (3, 0), (2, 1), (4, 2)] {
+        let head =
+            RequestHead { id: RequestId(1), epoch: ShortEpoch(epoch), ..RequestHead::default() };
+        node.ask(wire, &frame_with(head, &Request::Get { key: b"k", least_version: None }));
+        assert_eq!(node.engines[0].counters().stale_epochs, stale);
+    }
+}
+
+#[test]
+fn a_slot_that_left_is_emptied_in_slices_and_never_seen_again() {
+    let mut node = Node::new(1, config());
+    let wire = node.connect(0);
+    let keys: Vec<Vec<u8>> = (0..2_000).map(|n| format!("{{tag}}{n}").into_bytes()).collect();
+    for key in &keys {
+        node.ask(wire, &set(1, key, b"old"));
+    }
+    let slot = slot_of(&keys[0]);
+    let mut map = CoreMap::even(1).unwrap();
+    let mut put = |node: &mut Node, epoch, is_ours: &dyn Fn(Slot) -> bool| {
+        let view = ClusterView::after(&map, topology(epoch, is_ours), &name()).unwrap();
+        map = view.cores().clone();
+        node.engines[0].set_cluster(Arc::new(view));
+    };
+    put(&mut node, 1, &|other| other != slot);
+    let reply = |node: &mut Node, key: &[u8]| {
+        node.receive(wire, &get(2, key));
+        node.settle();
+        replies(node, wire).remove(0).1
+    };
+    assert_eq!(reply(&mut node, &keys[0]), moved(&keys[0], 1));
+    assert_eq!(node.engines[0].counters().items, 2_000, "nothing is dropped at once");
+    node.engines[0].tick(node.now, &mut node.outputs[0]);
+    let left = node.engines[0].counters().items;
+    assert!((1_900..2_000).contains(&left), "a slice went, {left} are left");
+
+    // It comes back too early: what it held may be stale.
+    put(&mut node, 2, &|_| true);
+    assert!(reply(&mut node, &keys[1_999]).contains("Loading"));
+    node.advance_ms(1_000);
+    let counters = node.engines[0].counters();
+    assert_eq!((counters.items, counters.slots_leaving), (0, 0));
+    assert_eq!(counters.slots_owned, SLOTS as u64);
+    assert!(reply(&mut node, &keys[1_999]).contains("NotFound"));
+    node.ask(wire, &set(3, &keys[7], b"new"));
+    assert!(reply(&mut node, &keys[7]).contains("Value"));
+    node.engines[0].invariants();
+}
+
+/// Random topologies over random traffic on a node whose cores hear of them at different
+/// times. The reference: a slot's entries are gone from the moment it left.
+#[test]
+fn no_entry_survives_its_slots_absence() {
+    const CORES: u16 = 3;
+    for seed in 0..30 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut node = Node::new(CORES, config());
+        let wires: Vec<Wire> = (0..usize::from(CORES)).map(|core| node.connect(core)).collect();
+        let keys: Vec<Vec<u8>> = (0..64).map(|n| format!("key-{n}").into_bytes()).collect();
+        let mut views: Vec<Arc<ClusterView>> = Vec::new();
+        let mut map = CoreMap::even(CORES).unwrap();
+        let mut known = [0; CORES as usize];
+        let mut reference: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for step in 0..600u64 {
+            match random.random_range(0..20) {
+                0 => {
+                    // All are told in the end; who hears of it when is left open.
+                    let salt = random.random_range(0..7u16);
+                    let ours = |slot: Slot| {
+                        !slot.number().wrapping_mul(31).wrapping_add(salt).is_multiple_of(3)
+                    };
+                    let view = ClusterView::after(&map, topology(step + 1, ours), &name());
+                    let view = Arc::new(view.unwrap());
+                    map = view.cores().clone();
+                    reference.retain(|key, _| map.owns(slot_of(key)));
+                    views.push(view);
+                }
+                1..=3 => {
+                    let core = random.random_range(0..usize::from(CORES));
+                    if known[core] < views.len() {
+                        node.engines[core].set_cluster(Arc::clone(&views[known[core]]));
+                        known[core] += 1;
+                    }
+                }
+                4 => node.advance_ms(50),
+                _ => {
+                    let key = &keys[random.random_range(0..keys.len())];
+                    let wire = wires[random.random_range(0..wires.len())];
+                    let settled = known.iter().all(|known| *known == views.len());
+                    let value = format!("value-{step}").into_bytes();
+                    let is_set = random.random_bool(0.5);
+                    let request = if is_set { set(1, key, &value) } else { get(1, key) };
+                    node.receive(wire, &request);
+                    node.settle();
+                    let (_, reply) = replies(&mut node, wire).remove(0);
+                    let is_ours = map.owns(slot_of(key));
+                    match (is_set, reply.split([' ', '(']).next().unwrap()) {
+                        (true, "Done") if is_ours => {
+                            reference.insert(key.clone(), value);
+                        }
+                        // By a core that has yet to hear that the slot left, or that it is to.
+                        (true, "Done") => {
+                            assert!(!settled, "seed {seed}: a foreign slot took a set")
+                        }
+                        (false, "Value") => {
+                            let held = reference.get(key);
+                            let fresh = held.is_some_and(|v| reply.contains(&format!("{v:?}")));
+                            assert!(fresh || !settled, "seed {seed}, step {step}: {reply}");
+                        }
+                        (_, "Redirect") => assert!(!is_ours || !settled, "seed {seed}: {reply}"),
+                        _ => {
+                            let is_miss = reply.contains("NotFound") && !is_set;
+                            let in_force = !reference.contains_key(key) || !settled;
+                            let busy = reply.contains("Loading");
+                            assert!(
+                                is_miss && in_force || busy,
+                                "seed {seed}, step {step}: {reply}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        node.advance_ms(1_000);
+        node.engines.iter().for_each(|engine| engine.invariants());
+    }
+}
