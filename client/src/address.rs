@@ -45,6 +45,11 @@ impl Address {
         }
     }
 
+    /// An address that was checked as one of a node's.
+    pub(crate) fn of(address: &corelane_ring::Address) -> Address {
+        Address::parse(address.as_str()).expect("the ring's form of an address is stricter")
+    }
+
     pub(crate) fn endpoint(&self) -> Endpoint<'_> {
         match self.kind {
             Kind::Tcp => Endpoint::Tcp(&self.given),

@@ -1,19 +1,24 @@
 //! How a client is configured.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::limits::TOKEN_BYTES_MAX;
+use corelane_ring::TopologyError;
 
 use crate::address::Address;
 use crate::client::Client;
 use crate::connection::Room;
 use crate::error::{ConnectError, ConnectFailure};
+use crate::fleet::spec::{self, IntoNodes, NodesError};
+use crate::fleet::watch::{self, Source};
+use crate::fleet::{Fleet, WhenNodeDown};
 use crate::limits::{
     BYTES_QUEUED_DEFAULT, CONNECT_TIMEOUT_DEFAULT, OVERDUE_DEFAULT, REQUESTS_IN_FLIGHT_DEFAULT,
-    TIMEOUT_DEFAULT,
+    TIMEOUT_DEFAULT, WATCH_INTERVAL_DEFAULT,
 };
-use crate::node::{Node, Settings, WhenDown};
+use crate::node::{Settings, WhenDown};
 
 /// Settings of a [`Client`] to be.
 ///
@@ -32,7 +37,9 @@ use crate::node::{Node, Settings, WhenDown};
 #[derive(Clone)]
 #[must_use = "nothing is opened before `connect`"]
 pub struct ClientBuilder {
-    address: Arc<str>,
+    nodes: Nodes,
+    when_node_down: WhenNodeDown,
+    watch_interval: Duration,
     token: Vec<u8>,
     timeout: Duration,
     connect_timeout: Duration,
@@ -45,7 +52,9 @@ pub struct ClientBuilder {
 impl ClientBuilder {
     pub(crate) fn new() -> ClientBuilder {
         ClientBuilder {
-            address: "127.0.0.1:7400".into(),
+            nodes: Nodes::Given(vec!["127.0.0.1:7400".to_owned()]),
+            when_node_down: WhenNodeDown::default(),
+            watch_interval: WATCH_INTERVAL_DEFAULT,
             token: Vec::new(),
             timeout: TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
@@ -58,8 +67,42 @@ impl ClientBuilder {
 
     /// Where the node listens: `host:port`, `[v6]:port` or `unix:PATH`. By default
     /// 127.0.0.1:7400.
-    pub fn address(mut self, address: impl AsRef<str>) -> ClientBuilder {
-        self.address = address.as_ref().into();
+    pub fn address(self, address: impl AsRef<str>) -> ClientBuilder {
+        self.nodes(address.as_ref())
+    }
+
+    /// The nodes, each as `[NAME=]ADDRESS[,weight=N][,zone=ZONE]`. A name decides which keys
+    /// its node gets, and is the address where none is given; a node of weight 2 gets twice
+    /// the keys of one of weight 1, which is the default.
+    pub fn nodes(mut self, nodes: impl IntoNodes) -> ClientBuilder {
+        self.nodes = Nodes::Given(nodes.into_nodes());
+        self
+    }
+
+    /// A file that lists the nodes as for [`ClientBuilder::nodes`], one a line, empty lines and
+    /// what follows a `#` aside. It is read again every two seconds, or as
+    /// [`ClientBuilder::watch_interval`] says.
+    pub fn nodes_file(mut self, path: impl Into<PathBuf>) -> ClientBuilder {
+        self.nodes = Nodes::Followed(Source::File(path.into()));
+        self
+    }
+
+    /// A `host:port` of which each address is a node, named by it. The host is resolved again
+    /// every two seconds, or as [`ClientBuilder::watch_interval`] says.
+    pub fn nodes_dns(mut self, name: impl Into<String>) -> ClientBuilder {
+        self.nodes = Nodes::Followed(Source::Name(name.into()));
+        self
+    }
+
+    /// How often a file or name of nodes is looked at.
+    pub fn watch_interval(mut self, interval: Duration) -> ClientBuilder {
+        self.watch_interval = interval;
+        self
+    }
+
+    /// What requests get while the node of their key, one of several, is down.
+    pub fn when_node_down(mut self, when: WhenNodeDown) -> ClientBuilder {
+        self.when_node_down = when;
         self
     }
 
@@ -117,15 +160,31 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to the node and to each of its cores.
+    /// Connects to the nodes and to each of their cores.
     ///
     /// # Errors
-    /// An address or token that cannot be, or the first connection that could not be opened.
+    /// An address or token that cannot be; or no node could be connected to: what was wrong with
+    /// the first. (Where there are several, those that are down are used once they are up.)
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let address = Address::parse(&self.address)?;
+        let places = match &self.nodes {
+            Nodes::Given(nodes) => nodes.iter().map(|node| spec::parse(node)).collect(),
+            Nodes::Followed(source) => source.read().await,
+        };
+        let named = self.nodes.to_string();
+        let failed = |reason| ConnectError { address: named.as_str().into(), reason };
+        let places = places.map_err(|error| match error {
+            NodesError::Address { .. } => failed(ConnectFailure::Address),
+            error => failed(error.into()),
+        })?;
+        let Some(first) = places.first() else {
+            return Err(failed(ConnectFailure::Nodes(NodesError::Ring(
+                TopologyError::NodeCount { count: 0 },
+            ))));
+        };
+        let address = Address::of(&first.addresses[0]);
         if self.token.len() > TOKEN_BYTES_MAX {
             return Err(address.error(ConnectFailure::TokenTooLong));
         }
@@ -139,7 +198,29 @@ impl ClientBuilder {
             room: self.room,
             when_down: self.when_down,
         };
-        Ok(Client::new(Node::connect(settings).await?, self.timeout))
+        let fleet = Fleet::connect(settings, places.clone(), self.when_node_down).await?;
+        if let Nodes::Followed(source) = self.nodes {
+            let fleet = Arc::downgrade(&fleet);
+            tokio::spawn(watch::follow(source, fleet, places, self.watch_interval));
+        }
+        Ok(Client::new(fleet, self.timeout))
+    }
+}
+
+/// Where the list of nodes comes from.
+#[derive(Clone, Debug)]
+enum Nodes {
+    Given(Vec<String>),
+    Followed(Source),
+}
+
+impl std::fmt::Display for Nodes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Nodes::Given(nodes) => formatter.write_str(&nodes.join(" ")),
+            Nodes::Followed(Source::File(path)) => path.display().fmt(formatter),
+            Nodes::Followed(Source::Name(name)) => name.fmt(formatter),
+        }
     }
 }
 
@@ -148,7 +229,8 @@ impl std::fmt::Debug for ClientBuilder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("ClientBuilder")
-            .field("address", &self.address)
+            .field("nodes", &self.nodes)
+            .field("when_node_down", &self.when_node_down)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("overdue", &self.overdue)

@@ -7,39 +7,60 @@ use corelane_protocol::{
     Absent, Count, DeleteCondition, Direction, ExpireCondition, OldValue, Remaining, Request, Set,
     Side, Status, Ttl, WantVersion,
 };
+use corelane_ring::slot_of;
 
 use corelane_ring::Topology;
 
 use crate::builder::ClientBuilder;
 use crate::error::{ConnectError, Error};
-use crate::node::Node;
+use crate::fleet::Fleet;
+use crate::fleet::member::NodeHealth;
+use crate::fleet::spec::{self, IntoNodes, NodesError};
+use crate::node::Layout;
 use crate::options::{
     CoreStats, CountOptions, Counted, DeleteOutcome, ExtendOutcome, GetOptions, SetOptions,
     SetOutcome, TouchOutcome,
 };
 use crate::pending::Expected;
 use crate::reply::{OwnedReply, Value};
-use crate::request::{Asked, Effect, Requester, Route};
+use crate::request::{Asked, Effect, Requester};
+use crate::router::{FIRST_LANE, Router};
 
-/// A client of one node. Cloning is cheap; clones share the connections.
+/// A client of a node, or of several that it sees as one cache. Cloning is cheap; clones share
+/// the connections.
 ///
-/// A request is sent when its future is first polled, and to the core that owns its key.
-/// Futures may be dropped at any time: what was sent stays sent, and the reply is thrown away.
+/// A request is sent when its future is first polled, straight to the core that owns its key on
+/// the node that owns its slot. Futures may be dropped at any time: what was sent stays sent, and
+/// the reply is thrown away.
 ///
 /// Reads that were certainly not executed because a connection broke are sent once more
-/// within their deadline. Writes never are; [`Error::executed`] says what is known.
+/// within their deadline, as long as such retries stay a tenth of the traffic. Writes never are;
+/// [`Error::executed`] says what is known.
+///
+/// A delete that fails, of several nodes, is remembered by this client and made again before its
+/// node is used again (see [`Client::nodes`]).
 #[derive(Clone, Debug)]
 pub struct Client {
-    requester: Requester,
+    router: Router,
 }
 
 impl Client {
-    /// Connects to the node at `host:port`, `[v6]:port` or `unix:PATH`, with default settings.
+    /// Connects with default settings: to one node at `host:port`, `[v6]:port` or `unix:PATH`, or
+    /// to several, each `[NAME=]ADDRESS[,weight=N][,zone=ZONE]`.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), corelane_client::ConnectError> {
+    /// use corelane_client::Client;
+    /// let fleet = ["a=10.0.0.1:7400,zone=x", "b=10.0.0.2:7400,weight=2,zone=y"];
+    /// let client = Client::connect(fleet).await?;
+    /// # let _ = client; Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// See [`ClientBuilder::connect`].
-    pub async fn connect(address: impl AsRef<str>) -> Result<Client, ConnectError> {
-        Client::builder().address(address).connect().await
+    pub async fn connect(nodes: impl IntoNodes) -> Result<Client, ConnectError> {
+        Client::builder().nodes(nodes).connect().await
     }
 
     /// Settings to connect with.
@@ -47,24 +68,51 @@ impl Client {
         ClientBuilder::new()
     }
 
-    pub(crate) fn new(node: Arc<Node>, timeout: Duration) -> Client {
-        Client { requester: Requester { node, timeout } }
+    pub(crate) fn new(fleet: Arc<Fleet>, timeout: Duration) -> Client {
+        Client { router: Router { fleet, timeout } }
     }
 
     /// The same client with another time limit:
     /// `client.with_timeout(Duration::from_millis(5)).get("key")`.
     pub fn with_timeout(&self, timeout: Duration) -> Client {
-        Client { requester: Requester { timeout, ..self.requester.clone() } }
+        Client { router: Router { timeout, ..self.router.clone() } }
     }
 
-    /// The name that the node gave itself when it was last connected to.
+    /// Replaces the nodes by another list, for all clones. Nodes that keep name and address
+    /// keep their connections; requests under way end where they were sent.
+    ///
+    /// # Errors
+    /// The list makes no sense; the nodes stay as they were.
+    pub fn set_nodes(&self, nodes: impl IntoNodes) -> Result<(), NodesError> {
+        let places: Result<Vec<_>, _> =
+            nodes.into_nodes().iter().map(|node| spec::parse(node)).collect();
+        self.router.fleet.set_nodes(places?)
+    }
+
+    /// How the nodes are, in the order of the list.
+    pub fn nodes(&self) -> Vec<NodeHealth> {
+        self.router.fleet.table().members().iter().map(|member| member.health()).collect()
+    }
+
+    /// The node that owns a key, by its name in the list.
+    pub fn node_of(&self, key: impl AsRef<[u8]>) -> String {
+        let table = self.router.fleet.table();
+        table.owner(slot_of(key.as_ref())).place.name.as_str().to_owned()
+    }
+
+    /// The name that the first node gave itself when it was last connected to; empty before.
     pub fn node_name(&self) -> String {
-        self.requester.node.layout().facts.node_name.to_string()
+        self.layout().facts.node_name.to_string()
     }
 
-    /// How many cores the node had when it was last connected to.
+    /// How many cores the first node had when it was last connected to.
     pub fn cores(&self) -> u16 {
-        self.requester.node.layout().facts.cores
+        self.layout().facts.cores
+    }
+
+    fn layout(&self) -> Arc<Layout> {
+        let table = self.router.fleet.table();
+        table.members().first().expect("a fleet has a node").node.layout()
     }
 
     /// The value of a key, if it has one.
@@ -88,14 +136,14 @@ impl Client {
         let request = Request::Get { key: key.as_ref(), least_version };
         let asked =
             Asked { request, expected: Expected::Value, want_version, effect: Effect::Read };
-        value_of(self.requester.one(asked).await?)
+        value_of(self.router.one(asked).await?)
     }
 
     /// The values of several keys: sent to all their cores at once, in the order of the keys.
     /// Each key fails or succeeds by itself; a key may occur more than once.
     pub async fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Option<Value>, Error>> {
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        self.requester.many(&keys).await.into_iter().map(|reply| value_of(reply?)).collect()
+        self.router.many(&keys).await.into_iter().map(|reply| value_of(reply?)).collect()
     }
 
     /// Stores a value, to expire as the node is configured.
@@ -122,14 +170,19 @@ impl Client {
         options: &SetOptions,
     ) -> Result<SetOutcome, Error> {
         let asked = set(key.as_ref(), value.as_ref(), options);
-        match self.requester.one(asked).await? {
-            OwnedReply::Done { version } => Ok(SetOutcome::Stored { version }),
-            OwnedReply::Failed { status: Status::ConditionFailed, .. } => {
-                Ok(SetOutcome::ConditionFailed)
-            }
-            OwnedReply::Failed { status: Status::NotFound, .. } => Ok(SetOutcome::NotFound),
-            other => Err(other.into_error()),
-        }
+        set_outcome(self.router.one(asked).await)
+    }
+
+    /// Stores several values under the same options: sent to all their nodes and cores at once.
+    /// Each key fails or succeeds by itself; the results are in the order of the entries.
+    pub async fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: &[(K, V)],
+        options: &SetOptions,
+    ) -> Vec<Result<SetOutcome, Error>> {
+        let all: Vec<Asked<'_>> =
+            entries.iter().map(|(key, value)| set(key.as_ref(), value.as_ref(), options)).collect();
+        self.router.each(&all).await.into_iter().map(set_outcome).collect()
     }
 
     /// Sends a value to be stored, and does not learn what came of it.
@@ -142,7 +195,7 @@ impl Client {
         value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Result<(), Error> {
-        self.requester.unanswered(set(key.as_ref(), value.as_ref(), options)).await
+        self.router.unanswered(set(key.as_ref(), value.as_ref(), options)).await
     }
 
     /// Removes an entry.
@@ -163,7 +216,7 @@ impl Client {
         condition: DeleteCondition<'_>,
     ) -> Result<DeleteOutcome, Error> {
         let request = Request::Delete { key: key.as_ref(), condition };
-        match self.requester.one(write(request, Expected::Done)).await? {
+        match self.router.one(write(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(DeleteOutcome::Deleted),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(DeleteOutcome::NotFound),
             OwnedReply::Failed { status: Status::ConditionFailed, .. } => {
@@ -180,7 +233,7 @@ impl Client {
     pub async fn delete_no_reply(&self, key: impl AsRef<[u8]>) -> Result<(), Error> {
         let key = key.as_ref();
         let request = Request::Delete { key, condition: DeleteCondition::Always };
-        self.requester.unanswered(write(request, Expected::Done)).await
+        self.router.unanswered(write(request, Expected::Done)).await
     }
 
     /// Gives an entry a new expiry.
@@ -189,7 +242,7 @@ impl Client {
     /// See [`Error`].
     pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<TouchOutcome, Error> {
         let request = Request::Touch { key: key.as_ref(), ttl, condition: ExpireCondition::Always };
-        match self.requester.one(write(request, Expected::Done)).await? {
+        match self.router.one(write(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(TouchOutcome::Touched),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(TouchOutcome::NotFound),
             other => Err(other.into_error()),
@@ -202,7 +255,7 @@ impl Client {
     /// It was not sent. Success says no more than that it was queued.
     pub async fn touch_no_reply(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<(), Error> {
         let request = Request::Touch { key: key.as_ref(), ttl, condition: ExpireCondition::Always };
-        self.requester.unanswered(write(request, Expected::Done)).await
+        self.router.unanswered(write(request, Expected::Done)).await
     }
 
     /// The value of a key, if it has one, and a new expiry for it.
@@ -215,7 +268,7 @@ impl Client {
         ttl: Ttl,
     ) -> Result<Option<Value>, Error> {
         let request = Request::GetAndTouch { key: key.as_ref(), ttl };
-        value_of(self.requester.one(write(request, Expected::Value)).await?)
+        value_of(self.router.one(write(request, Expected::Value)).await?)
     }
 
     /// Adds to a number. None: there is no entry, and the options name no initial number.
@@ -254,7 +307,7 @@ impl Client {
         let CountOptions { arithmetic, initial, ttl, want_version } = *options;
         let request = Request::Count(Count { key, delta, direction, arithmetic, initial, ttl });
         let asked = Asked { want_version, ..write(request, Expected::Number) };
-        match self.requester.one(asked).await? {
+        match self.router.one(asked).await? {
             OwnedReply::Number { number, version } => Ok(Some(Counted::new(number, version))),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(None),
             other => Err(other.into_error()),
@@ -287,7 +340,7 @@ impl Client {
 
     async fn extend(&self, key: &[u8], value: &[u8], side: Side) -> Result<ExtendOutcome, Error> {
         let request = Request::Extend { key, value, side, absent: Absent::Miss };
-        match self.requester.one(write(request, Expected::Done)).await? {
+        match self.router.one(write(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(ExtendOutcome::Extended),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(ExtendOutcome::NotFound),
             other => Err(other.into_error()),
@@ -300,7 +353,7 @@ impl Client {
     /// See [`Error`].
     pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let request = Request::Exists { key: key.as_ref() };
-        match self.requester.one(read(request, Expected::Done)).await? {
+        match self.router.one(read(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(true),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(false),
             other => Err(other.into_error()),
@@ -313,61 +366,76 @@ impl Client {
     /// See [`Error`].
     pub async fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Option<Remaining>, Error> {
         let request = Request::TtlOf { key: key.as_ref() };
-        match self.requester.one(read(request, Expected::Remaining)).await? {
+        match self.router.one(read(request, Expected::Remaining)).await? {
             OwnedReply::Remaining(remaining) => Ok(Some(remaining)),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(None),
             other => Err(other.into_error()),
         }
     }
 
-    /// Removes everything from the node after a delay, of up to 49 days, in whole milliseconds.
+    /// Removes everything from every node after a delay, of up to 49 days, in whole
+    /// milliseconds.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]; that of the first node that has one.
     pub async fn flush(&self, delay: Duration) -> Result<(), Error> {
         let delay_ms = u32::try_from(delay.as_millis()).map_err(|_| Error::TimeOutOfRange)?;
-        let request = Request::Flush { delay_ms };
-        match self.requester.one(write(request, Expected::Done)).await? {
+        let asked = Asked::write(Request::Flush { delay_ms });
+        let replies = self.router.everywhere(|node| async move { node.one(asked).await }).await;
+        replies.into_iter().try_for_each(|reply| match reply? {
             OwnedReply::Done { .. } => Ok(()),
             other => Err(other.into_error()),
-        }
+        })
     }
 
-    /// The counters of each of the node's cores.
+    /// The counters of each core, node by node.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]; that of the first node that has one.
     pub async fn stats(&self) -> Result<Vec<CoreStats>, Error> {
         let asked = read(Request::Stats, Expected::Stats);
-        let replies = self.requester.series(asked, Route::Lane(0)).await?;
-        let stats = replies.into_iter().map(|reply| match reply {
-            OwnedReply::Stats { core, text } => {
-                Ok(CoreStats { core, text: String::from_utf8_lossy(&text).into_owned() })
+        let asking = |node: Requester| async move { node.series(asked, FIRST_LANE).await };
+        let mut stats = Vec::new();
+        for replies in self.router.everywhere(asking).await {
+            for reply in replies? {
+                match reply {
+                    OwnedReply::Stats { core, text } => {
+                        let text = String::from_utf8_lossy(&text).into_owned();
+                        stats.push(CoreStats { core, text });
+                    }
+                    other => return Err(other.into_error()),
+                }
             }
-            other => Err(other.into_error()),
-        });
-        stats.collect()
+        }
+        Ok(stats)
     }
 
-    /// The table of the cluster that the node is in, if it knows one.
+    /// The newest table of the cluster that a node knows, if one does.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]; that of the first node, where none answers.
     pub async fn topology(&self) -> Result<Option<Topology>, Error> {
         let asked = read(Request::Topology { held_epoch: 0 }, Expected::Topology);
-        match self.requester.one(asked).await? {
+        let replies = self.router.everywhere(|node| async move { node.one(asked).await }).await;
+        let told = replies.into_iter().map(|reply| match reply? {
             OwnedReply::Topology { table } => Ok(Some(Topology::decode(&table)?)),
             OwnedReply::Done { .. } => Ok(None),
             other => Err(other.into_error()),
+        });
+        let (told, failed): (Vec<_>, Vec<_>) = told.partition(Result::is_ok);
+        match (told.is_empty(), failed.into_iter().next()) {
+            (true, Some(error)) => error,
+            _ => Ok(told.into_iter().flatten().flatten().max_by_key(Topology::epoch)),
         }
     }
 
-    /// Asks every core for a sign of life, and says how long the slowest took.
+    /// Asks every core of every node for a sign of life, and says how long the slowest took.
     ///
     /// # Errors
     /// See [`Error`]; that of the first core that has one.
     pub async fn ping(&self) -> Result<Duration, Error> {
-        self.requester.ping().await
+        let took = self.router.everywhere(|node| async move { node.ping().await }).await;
+        took.into_iter().try_fold(Duration::ZERO, |slowest, took| Ok(slowest.max(took?)))
     }
 }
 
@@ -375,6 +443,17 @@ fn set<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) -> Asked<'a> {
     let SetOptions { ttl, condition, user_flags, want_version } = *options;
     let request = Request::Set(Set { key, value, user_flags, ttl, condition, old: OldValue::Omit });
     Asked { want_version, ..write(request, Expected::Done) }
+}
+
+fn set_outcome(reply: Result<OwnedReply, Error>) -> Result<SetOutcome, Error> {
+    match reply? {
+        OwnedReply::Done { version } => Ok(SetOutcome::Stored { version }),
+        OwnedReply::Failed { status: Status::ConditionFailed, .. } => {
+            Ok(SetOutcome::ConditionFailed)
+        }
+        OwnedReply::Failed { status: Status::NotFound, .. } => Ok(SetOutcome::NotFound),
+        other => Err(other.into_error()),
+    }
 }
 
 fn read(request: Request<'_>, expected: Expected) -> Asked<'_> {

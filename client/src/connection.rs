@@ -123,14 +123,14 @@ impl Connection {
         }
         let mut guarded = self.lock();
         let queued = guarded.machine.queue(&Call { weight, ..*call }, now);
-        let waker = guarded.wake_for_requests();
-        drop(guarded);
-
         let id = queued.map_err(|error| match error {
             QueueError::NotOpen => SubmitError::NotOpen,
             QueueError::Encode(error) => SubmitError::Failed(refused(error)),
             QueueError::Full => SubmitError::Failed(Error::TooManyOpenRequests),
         })?;
+        // Only now: a waker that was taken must be woken.
+        let waker = guarded.wake_for_requests();
+        drop(guarded);
         // From here on the driver gives the permits back.
         bytes.forget();
         if let Some(request) = request {

@@ -11,6 +11,8 @@ use corelane_protocol::wire::ReplyError;
 use corelane_ring::{CoreMapError, TableError};
 use thiserror::Error;
 
+use crate::fleet::spec::NodesError;
+
 /// Whether a request that failed may have taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Executed {
@@ -41,6 +43,13 @@ pub enum Error {
     /// There is no connection, and none could be made. Nothing was sent.
     #[error(transparent)]
     Unreachable(ConnectError),
+    /// The node that owns the key is taken to be down, and nothing was sent. A delete is
+    /// remembered, and made before the node is used again.
+    #[error("node {node} is down")]
+    NodeDown {
+        /// Its name.
+        node: Box<str>,
+    },
     /// The node is overloaded, and executed nothing.
     #[error("the node is busy; retry after {retry_after:?}")]
     Busy {
@@ -96,6 +105,7 @@ impl Error {
         match *self {
             Error::Timeout { executed } | Error::Disconnected { executed, .. } => executed,
             Error::Unreachable(_)
+            | Error::NodeDown { .. }
             | Error::Busy { .. }
             | Error::Refused { .. }
             | Error::KeyTooLong { .. }
@@ -210,6 +220,9 @@ pub enum ConnectFailure {
     /// The address is neither `host:port` nor `unix:PATH`.
     #[error("an address is host:port or unix:PATH")]
     Address,
+    /// The list of nodes makes no sense.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
     /// The token is longer than 1,024 bytes.
     #[error("the token is longer than 1024 bytes")]
     TokenTooLong,

@@ -27,8 +27,6 @@ pub(crate) struct Facts {
 
 /// A connection that may take requests.
 pub(crate) struct Welcomed {
-    /// The core that it landed on.
-    pub(crate) core: Core,
     pub(crate) facts: Facts,
     pub(crate) clock: NodeClock,
 }
@@ -63,12 +61,11 @@ where
                 let received = clock.now();
                 let welcome = welcome_of(&frame.head, &frame.reply, head.id)?;
                 let node_clock = NodeClock::new(sent, received, welcome.clock);
-                let core = Core(welcome.core);
                 let facts = facts_of(&welcome);
                 input.advance(consumed);
                 let reader =
                     ReplyReader::new(input, facts.value_bytes_max + REPLY_BODY_SLACK_BYTES);
-                return Ok((Welcomed { core, facts, clock: node_clock }, reader));
+                return Ok((Welcomed { facts, clock: node_clock }, reader));
             }
             ReplyDecoded::Incomplete { needed } => {
                 input.reserve(needed.saturating_sub(input.len()));

@@ -68,12 +68,6 @@ impl Lane {
         Lane { core, state: Mutex::new(state), settled: Notify::new() }
     }
 
-    /// A lane that begins with a connection.
-    pub(crate) fn up(core: Core, connection: Arc<Connection>, now: LocalTime) -> Lane {
-        let state = State::Up { connection, since: now, failures: 0 };
-        Lane { core, state: Mutex::new(state), settled: Notify::new() }
-    }
-
     /// The connection, made first if there is none.
     ///
     /// # Errors
@@ -83,12 +77,13 @@ impl Lane {
         self: &Arc<Lane>,
         node: &Arc<Node>,
         deadline: LocalTime,
+        when_down: WhenDown,
     ) -> Result<Arc<Connection>, Error> {
         if let State::Up { connection, .. } = &*self.lock() {
             return Ok(Arc::clone(connection));
         }
         let until = node.clock.instant(deadline);
-        match timeout_at(until, self.settle(node, deadline)).await {
+        match timeout_at(until, self.settle(node, deadline, when_down)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(Error::Timeout { executed: Executed::No }),
         }
@@ -98,6 +93,7 @@ impl Lane {
         self: &Arc<Lane>,
         node: &Arc<Node>,
         deadline: LocalTime,
+        when_down: WhenDown,
     ) -> Result<Arc<Connection>, Error> {
         loop {
             let mut settled = std::pin::pin!(self.settled.notified());
@@ -106,7 +102,7 @@ impl Lane {
             match self.need(node.clock.now()) {
                 Need::Use(connection) => return Ok(connection),
                 Need::Wait => settled.await,
-                Need::BackOff(Backoff { until, error }) => match node.settings.when_down {
+                Need::BackOff(Backoff { until, error }) => match when_down {
                     WhenDown::Wait if until < deadline => {
                         tokio::time::sleep_until(node.clock.instant(until)).await;
                     }

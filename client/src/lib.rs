@@ -37,6 +37,9 @@ mod client;
 mod error;
 mod options;
 
+mod fleet;
+mod router;
+
 mod address;
 mod backoff;
 mod hello;
@@ -44,6 +47,7 @@ mod join;
 mod lane;
 mod node;
 mod request;
+mod retries;
 
 mod clock;
 mod codec;
@@ -57,6 +61,9 @@ mod reply;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{ConnectError, ConnectFailure, Disconnect, Error, Executed, ProtocolError};
+pub use fleet::WhenNodeDown;
+pub use fleet::member::NodeHealth;
+pub use fleet::spec::{IntoNodes, NodesError};
 pub use node::WhenDown;
 pub use options::{
     CoreStats, CountOptions, Counted, DeleteOutcome, ExtendOutcome, GetOptions, SetOptions,

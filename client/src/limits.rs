@@ -65,3 +65,27 @@ pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that broke sooner than this counts as a failed attempt.
 pub(crate) const LIFETIME_MIN: Duration = Duration::from_secs(1);
+
+/// Most of the traffic that retries may be, in percent of the requests.
+pub(crate) const RETRY_PERCENT: u32 = 10;
+/// Retries that may be saved up while none are needed.
+pub(crate) const RETRIES_SAVED_MAX: u32 = 100;
+
+/// Failures in a row after which a node of several is taken to be down.
+pub(crate) const BREAKER_FAILURES_TO_OPEN: u32 = 5;
+/// Answers in a row after which a node that was down is trusted like any other.
+pub(crate) const BREAKER_ANSWERS_TO_CLOSE: u32 = 10;
+/// Time after which what a node refused weighs half as much.
+pub(crate) const THROTTLE_HALF_LIFE: Duration = Duration::from_secs(5);
+/// Nodes that a slot is placed on: the owner, and those that stand in for it in turn.
+pub(crate) const STAND_INS: usize = 3;
+/// Deletes remembered for one node that is down, and the bytes of their keys.
+pub(crate) const DELETES_MAX: usize = 8_192;
+/// See [`DELETES_MAX`].
+pub(crate) const DELETES_BYTES_MAX: usize = 4 << 20;
+/// Remembered deletes that are made at a time.
+pub(crate) const DELETES_AT_ONCE: usize = 64;
+/// How often a file or a name of nodes is looked at.
+pub(crate) const WATCH_INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
+/// Longest file of nodes that is read, in bytes.
+pub(crate) const NODES_FILE_BYTES_MAX: u64 = 4 << 20;

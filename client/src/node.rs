@@ -21,6 +21,7 @@ use crate::hello::{Facts, Welcomed, say_hello};
 use crate::join::join_all;
 use crate::lane::Lane;
 use crate::machine::Machine;
+use crate::retries::RetryBudget;
 
 /// What a request finds when its node cannot be reached at the moment, between two attempts
 /// to connect.
@@ -34,7 +35,7 @@ pub enum WhenDown {
 }
 
 /// How a node is spoken to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) address: Address,
     pub(crate) token: Box<[u8]>,
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) runtime: Handle,
+    /// Shared by all nodes of a fleet.
+    pub(crate) retries: Arc<RetryBudget>,
     /// Replaced as a whole when the node comes back with other cores.
     layout: RwLock<Arc<Layout>>,
 }
@@ -123,38 +126,45 @@ fn core_of(lane: usize, connections_per_core: u16) -> Core {
 }
 
 impl Node {
+    /// A node that was not spoken to yet. Until it has said what it is, it is taken to have
+    /// one core.
+    pub(crate) fn unmet(settings: Settings, clock: Clock, retries: Arc<RetryBudget>) -> Arc<Node> {
+        let guess = Facts {
+            node_name: "".into(),
+            cores: 1,
+            key_bytes_max: KEY_BYTES_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
+            ranges: Vec::new(),
+        };
+        let layout = Layout::new(guess, settings.connections_per_core, None)
+            .expect("one core owns all slots");
+        let layout = RwLock::new(Arc::new(layout));
+        Arc::new(Node { settings, clock, runtime: Handle::current(), retries, layout })
+    }
+
     /// Says hello, learns what the node is, and opens a connection to each of its cores.
     ///
     /// # Errors
     /// Any of these connections failed. (Later ones are made when they are needed.)
-    pub(crate) async fn connect(settings: Settings) -> Result<Arc<Node>, ConnectError> {
-        let clock = Clock::start();
-        let runtime = Handle::current();
-        let (welcomed, connection) = open(&settings, clock, &runtime, None).await?;
-        let per_core = settings.connections_per_core;
-        let mut layout = Layout::new(welcomed.facts, per_core, None)
-            .map_err(|error| settings.address.error(error.into()))?;
-        let landed = usize::from(welcomed.core.0) * usize::from(per_core);
-        if let Some(lane) = layout.lanes.get_mut(landed) {
-            *lane = Arc::new(Lane::up(welcomed.core, connection, clock.now()));
-        }
-        let layout = RwLock::new(Arc::new(layout));
-        let node = Arc::new(Node { settings, clock, runtime, layout });
-
-        let layout = node.layout();
-        let deadline = clock.now().plus(node.settings.connect_timeout);
-        let attempts = layout.lanes.iter().map(|lane| lane.ready(&node, deadline)).collect();
-        for attempt in join_all(attempts).await {
-            attempt.map_err(|error| match error {
-                Error::Unreachable(error) => error,
-                Error::Unauthorized => node.settings.address.error(ConnectFailure::Unauthorized),
-                _ => {
-                    let timeout = node.settings.connect_timeout;
-                    node.settings.address.error(ConnectFailure::Timeout(timeout))
-                }
-            })?;
-        }
-        Ok(node)
+    pub(crate) async fn meet(self: &Arc<Node>) -> Result<(), ConnectError> {
+        let limit = self.settings.connect_timeout;
+        let deadline = self.clock.now().plus(limit);
+        let met = async {
+            let guessed = self.layout();
+            let ready = |lane: &Arc<Lane>| {
+                let lane = Arc::clone(lane);
+                async move { lane.ready(self, deadline, WhenDown::FailFast).await }
+            };
+            ready(guessed.lane(0).expect("a node has a core")).await?;
+            let layout = self.layout();
+            let attempts = layout.lanes.iter().map(ready).collect();
+            join_all(attempts).await.into_iter().try_for_each(|attempt| attempt.map(drop))
+        };
+        met.await.map_err(|error| match error {
+            Error::Unreachable(error) => error,
+            Error::Unauthorized => self.settings.address.error(ConnectFailure::Unauthorized),
+            _ => self.settings.address.error(ConnectFailure::Timeout(limit)),
+        })
     }
 
     /// What is known of the node's cores at the moment.

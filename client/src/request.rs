@@ -34,6 +34,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) effect: Effect,
 }
 
+impl<'a> Asked<'a> {
+    /// A write that is answered by little more than that it is done.
+    pub(crate) fn write(request: Request<'a>) -> Asked<'a> {
+        let (expected, want_version) = (Expected::Done, WantVersion::No);
+        Asked { request, expected, want_version, effect: Effect::Write }
+    }
+}
+
 /// Whether executing a request twice, or later than others, can do harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -73,6 +81,14 @@ impl Requester {
             }
             Outcome::One(_) => unreachable!("{:?} is a series", asked.expected),
         }
+    }
+
+    /// Sends a request that has one reply, and gives what to wait for.
+    pub(crate) async fn start(&self, asked: Asked<'_>) -> Result<Ticket, Error> {
+        let route = asked.request.key().map_or(Route::Lane(0), Route::Key);
+        self.node.retries.pay_in();
+        let ticket = self.send(asked, Answer::Always, route, self.deadline()).await?;
+        Ok(ticket.expect("an answer was asked for"))
     }
 
     /// Sends a request that is not answered.
@@ -130,29 +146,37 @@ impl Requester {
         batch.iter().map(answer).collect()
     }
 
+    /// Pings the first core.
+    pub(crate) async fn ping_one(&self) -> Result<(), Error> {
+        self.ping_lane(0, self.deadline()).await.map(drop)
+    }
+
     /// Pings every core.
     pub(crate) async fn ping(&self) -> Result<Duration, Error> {
         let deadline = self.deadline();
+        let lanes = 0..self.node.layout().lanes();
+        let pings = lanes.map(|lane| self.ping_lane(lane, deadline));
+        let mut slowest = Duration::ZERO;
+        for took in join_all(pings.collect()).await {
+            slowest = slowest.max(took?);
+        }
+        Ok(slowest)
+    }
+
+    async fn ping_lane(&self, lane: usize, deadline: LocalTime) -> Result<Duration, Error> {
         let asked = Asked {
             request: Request::Ping,
             expected: Expected::Pong,
             want_version: WantVersion::No,
             effect: Effect::Read,
         };
-        let pings = (0..self.node.layout().lanes()).map(|lane| async move {
-            let sent = self.node.clock.now();
-            match self.outcome(asked, Route::Lane(lane), deadline).await? {
-                Outcome::One(Ok(OwnedReply::Pong { .. })) => Ok(self.node.clock.now().since(sent)),
-                Outcome::One(Ok(other)) => Err(other.into_error()),
-                Outcome::One(Err(error)) => Err(error),
-                Outcome::Series { .. } => unreachable!("a ping is no series"),
-            }
-        });
-        let mut slowest = Duration::ZERO;
-        for took in join_all(pings.collect()).await {
-            slowest = slowest.max(took?);
+        let sent = self.node.clock.now();
+        match self.outcome(asked, Route::Lane(lane), deadline).await? {
+            Outcome::One(Ok(OwnedReply::Pong { .. })) => Ok(self.node.clock.now().since(sent)),
+            Outcome::One(Ok(other)) => Err(other.into_error()),
+            Outcome::One(Err(error)) => Err(error),
+            Outcome::Series { .. } => unreachable!("a ping is no series"),
         }
-        Ok(slowest)
     }
 
     /// Sends a request and waits for its answer. A read that certainly was not executed
@@ -163,8 +187,11 @@ impl Requester {
         route: Route<'_>,
         deadline: LocalTime,
     ) -> Result<Outcome, Error> {
+        self.node.retries.pay_in();
         let outcome = self.once(asked, route, deadline).await?;
-        let again = asked.effect == Effect::Read && is_worth_repeating(&outcome);
+        let again = asked.effect == Effect::Read
+            && is_worth_repeating(&outcome)
+            && self.node.retries.take();
         if again { self.once(asked, route, deadline).await } else { Ok(outcome) }
     }
 
@@ -202,7 +229,7 @@ impl Requester {
                 Route::Lane(lane) => lane,
             };
             let lane = layout.lane(index).or(layout.lane(0)).expect("a node has a core");
-            let connection = lane.ready(&self.node, deadline).await?;
+            let connection = lane.ready(&self.node, deadline, self.node.settings.when_down).await?;
             match connection.submit(&call).await {
                 Ok(ticket) => return Ok(ticket),
                 Err(SubmitError::Failed(error)) => return Err(error),

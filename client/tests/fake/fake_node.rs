@@ -74,7 +74,12 @@ impl FakeNode {
     }
 
     pub(crate) async fn start_with(greeting: Greeting) -> FakeNode {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        FakeNode::start_on("127.0.0.1:0", greeting).await
+    }
+
+    /// The same on an address, where another node may have been before.
+    pub(crate) async fn start_on(address: &str, greeting: Greeting) -> FakeNode {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         FakeNode::accept_from(Listener::Tcp(listener), address, greeting)
     }
@@ -292,6 +297,13 @@ impl Peer {
                     if head.answer == corelane_protocol::Answer::Always {
                         self.reply(head.id, &Reply::Done { version: None }).await;
                     }
+                }
+                Request::Delete { key, .. } => {
+                    let reply = match entries.lock().unwrap().remove(key) {
+                        Some(_) => Reply::Done { version: None },
+                        None => missing,
+                    };
+                    self.reply(head.id, &reply).await;
                 }
                 Request::Ping => self.reply(head.id, &Reply::Pong { clock: CLOCK }).await,
                 other => panic!("a fake node does not know {other:?}"),

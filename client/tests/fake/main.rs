@@ -5,4 +5,5 @@
 mod dropped;
 mod failures;
 mod fake_node;
+mod fleet;
 mod operations;

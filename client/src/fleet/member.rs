@@ -1,0 +1,234 @@
+//! One node of a fleet: its connections, what is known of its health, and what it is owed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use corelane_protocol::{DeleteCondition, Request, Status};
+use corelane_ring::Node as Place;
+
+use crate::backoff;
+use crate::clock::LocalTime;
+use crate::error::{Disconnect, Error};
+use crate::fleet::breaker::{Breaker, Change, Sign};
+use crate::fleet::deletes::{Deletes, Owed};
+use crate::fleet::throttle::Throttle;
+use crate::join::join_all;
+use crate::limits::DELETES_AT_ONCE;
+use crate::node::Node;
+use crate::reply::OwnedReply;
+use crate::request::{Asked, Requester};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Its name, weight and zone.
+    pub(crate) place: Place,
+    pub(crate) node: Arc<Node>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    breaker: Breaker,
+    throttle: Throttle,
+    deletes: Deletes,
+    /// A task probes the node, or pays what it is owed.
+    recovering: bool,
+}
+
+/// Whether a request may be sent to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Send,
+    /// It would be refused; after this time it may not.
+    Busy(Duration),
+    /// The node is down.
+    Down,
+}
+
+/// How a node of a fleet is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHealth {
+    /// Its name.
+    pub name: String,
+    /// The address that is connected to.
+    pub address: String,
+    /// It is taken to be down: requests for its keys do not go there.
+    pub is_down: bool,
+    /// Deletes that failed and will be made again before it is trusted.
+    pub deletes_owed: usize,
+}
+
+impl Member {
+    pub(crate) fn new(place: Place, node: Arc<Node>) -> Arc<Member> {
+        let throttle = Throttle::new(node.clock.now());
+        let deletes = Deletes::default();
+        let state = State { breaker: Breaker::CLOSED, throttle, deletes, recovering: false };
+        Arc::new(Member { place, node, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn health(&self) -> NodeHealth {
+        let state = self.lock();
+        NodeHealth {
+            name: self.place.name.as_str().to_owned(),
+            address: self.place.addresses[0].as_str().to_owned(),
+            is_down: state.breaker.is_open(),
+            deletes_owed: state.deletes.len(),
+        }
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.lock().breaker.is_open()
+    }
+
+    /// Whether a request may be sent; `deletes` is the key that it deletes. One that deletes a key of a node that is down is
+    /// remembered under the same lock, or the node might be trusted in between.
+    pub(crate) fn admit(&self, deletes: Option<&[u8]>, now: LocalTime) -> Admission {
+        let mut state = self.lock();
+        if state.breaker.is_open() {
+            if let Some(key) = deletes {
+                state.deletes.remember(key);
+            }
+            return Admission::Down;
+        }
+        match state.throttle.admit(now, backoff::random()) {
+            Ok(()) => Admission::Send,
+            Err(retry_after) => Admission::Busy(retry_after),
+        }
+    }
+
+    /// Takes in what a request that was sent came to.
+    pub(crate) fn judge(
+        self: &Arc<Member>,
+        deletes: Option<&[u8]>,
+        result: Result<&OwnedReply, &Error>,
+    ) {
+        let Some(sign) = sign(result) else { return };
+        let mut state = self.lock();
+        match result {
+            Ok(OwnedReply::Busy { retry_after }) => state.throttle.refused(*retry_after),
+            // That it is down is the breaker's business.
+            Ok(_) | Err(_) => state.throttle.accepted(),
+        }
+        let opened = state.breaker.record(sign) == Change::Opened;
+        let owed = match sign {
+            Sign::Failure => deletes,
+            Sign::Answer => None,
+        };
+        if let Some(key) = owed {
+            state.deletes.remember(key);
+        }
+        if opened || owed.is_some() {
+            self.recover(state);
+        }
+    }
+
+    /// The node could not be reached when the fleet was made.
+    pub(crate) fn begin_down(self: &Arc<Member>) {
+        let mut state = self.lock();
+        state.breaker = Breaker::Open { attempts: 1 };
+        self.recover(state);
+    }
+
+    /// Starts the task that makes the node trusted again, unless it runs.
+    fn recover(self: &Arc<Member>, mut state: MutexGuard<'_, State>) {
+        if !std::mem::replace(&mut state.recovering, true) {
+            self.node.runtime.spawn(recover(Arc::downgrade(self)));
+        }
+    }
+
+    /// Asks one core for a sign of life.
+    async fn probe(&self) -> Result<(), Error> {
+        self.requester().ping_one().await
+    }
+
+    /// Makes the deletes that the node is owed.
+    async fn pay(&self) -> Result<(), Error> {
+        loop {
+            let owed = self.lock().deletes.some(DELETES_AT_ONCE);
+            if owed.is_empty() {
+                return Ok(());
+            }
+            let requester = &self.requester();
+            let paying = owed.iter().map(|owed| async move {
+                let request = match owed {
+                    Owed::Key(key) => Request::Delete { key, condition: DeleteCondition::Always },
+                    Owed::Slot(_) => Request::Flush { delay_ms: 0 },
+                };
+                match requester.one(Asked::write(request)).await? {
+                    OwnedReply::Done { .. }
+                    | OwnedReply::Failed { status: Status::NotFound, .. } => Ok(owed),
+                    other => Err(other.into_error()),
+                }
+            });
+            for paid in join_all(paying.collect()).await {
+                self.lock().deletes.paid(paid?);
+            }
+        }
+    }
+
+    /// Ends the recovery, unless more came to be owed.
+    fn trust(&self) -> Trust {
+        let mut state = self.lock();
+        if !state.deletes.is_empty() {
+            return Trust::OwesMore;
+        }
+        state.breaker.probe_answered();
+        state.recovering = false;
+        Trust::Regained
+    }
+
+    fn requester(&self) -> Requester {
+        Requester { node: Arc::clone(&self.node), timeout: self.node.settings.timeout }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Trust {
+    Regained,
+    OwesMore,
+}
+
+/// Probes a node that is down, with growing and jittered waits, and pays what it is owed
+/// before anything else is sent to it. Ends when that is done, or the fleet has dropped the node.
+async fn recover(member: Weak<Member>) {
+    let mut failures = 0;
+    loop {
+        tokio::time::sleep(backoff::delay(failures + 1, backoff::random())).await;
+        let Some(member) = member.upgrade() else { return };
+        let done = async {
+            if member.is_down() {
+                member.probe().await?;
+            }
+            member.pay().await
+        };
+        match done.await {
+            Ok(()) => {
+                if let Trust::Regained = member.trust() {
+                    return;
+                }
+                failures = 0;
+            }
+            Err(_) => {
+                member.lock().breaker.probe_failed();
+                failures = failures.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// What a result says of the node; nothing where the request never left.
+fn sign(result: Result<&OwnedReply, &Error>) -> Option<Sign> {
+    match result {
+        Ok(OwnedReply::Failed { status: Status::GoingAway, .. }) => Some(Sign::Failure),
+        Ok(_) => Some(Sign::Answer),
+        Err(Error::Disconnected { reason: Disconnect::Stopped, .. }) => None,
+        Err(Error::Timeout { .. } | Error::Disconnected { .. } | Error::Unreachable(_)) => {
+            Some(Sign::Failure)
+        }
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,287 @@
+//! Which node a request goes to, and what becomes of it when that node is down: the one place
+//! that knows both the fleet and the requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane_protocol::{Count, Request, Set, Status, Ttl};
+use corelane_ring::{Slot, slot_of};
+
+use crate::clock::LocalTime;
+use crate::connection::Ticket;
+use crate::error::{Error, Executed};
+use crate::fleet::member::Member;
+use crate::fleet::{Fleet, Table, WhenNodeDown};
+use crate::join::join_all;
+use crate::pending::Outcome;
+use crate::reply::OwnedReply;
+use crate::request::{Asked, Effect, Requester, Route};
+
+/// Sends requests to the nodes of a fleet, with a time limit for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Router {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) timeout: Duration,
+}
+
+/// A request to one node that was sent, or why not.
+type Sent = Result<Ticket, Error>;
+
+impl Router {
+    /// Sends a request for one key.
+    pub(crate) async fn one(&self, asked: Asked<'_>) -> Result<OwnedReply, Error> {
+        let deadline = self.deadline();
+        let table = self.fleet.table();
+        let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
+        let owner = table.owner(slot);
+        let result = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
+            Ok(()) => {
+                let result = self.requester(owner, deadline).one(asked).await;
+                table.judge(owner, deleted(&asked), result.as_ref());
+                result
+            }
+            Err(error) => Err(error),
+        };
+        self.or_stand_in(&table, slot, asked, result, deadline).await
+    }
+
+    /// Sends requests for one key each, all at once; the results are in their order.
+    pub(crate) async fn each(&self, all: &[Asked<'_>]) -> Vec<Result<OwnedReply, Error>> {
+        let deadline = self.deadline();
+        let table = self.fleet.table();
+        let mut tickets = Vec::with_capacity(all.len());
+        for asked in all {
+            tickets.push(self.start(&table, *asked, deadline).await);
+        }
+        let mut results = Vec::with_capacity(all.len());
+        for (asked, (slot, sent)) in all.iter().zip(tickets) {
+            let result = match sent {
+                Ok(ticket) => match ticket.await {
+                    Outcome::One(result) => {
+                        table.judge(table.owner(slot), deleted(asked), result.as_ref());
+                        result
+                    }
+                    Outcome::Series { .. } => unreachable!("{:?} is no series", asked.expected),
+                },
+                Err(error) => Err(error),
+            };
+            results.push(self.or_stand_in(&table, slot, *asked, result, deadline).await);
+        }
+        results
+    }
+
+    async fn start(&self, table: &Table, asked: Asked<'_>, deadline: LocalTime) -> (Slot, Sent) {
+        let key = asked.request.key().expect("requests without a key go everywhere");
+        let slot = slot_of(key);
+        let owner = table.owner(slot);
+        let sent = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
+            Ok(()) => {
+                let sent = self.requester(owner, deadline).start(asked).await;
+                if let Err(error) = &sent {
+                    table.judge(owner, deleted(&asked), Err(error));
+                }
+                sent
+            }
+            Err(error) => Err(error),
+        };
+        (slot, sent)
+    }
+
+    /// Sends a request that is not answered.
+    pub(crate) async fn unanswered(&self, asked: Asked<'_>) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let table = self.fleet.table();
+        let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
+        let owner = table.owner(slot);
+        let result = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
+            Ok(()) => self.requester(owner, deadline).unanswered(asked).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = result else { return Ok(()) };
+        match (self.fleet.when_node_down, table.stand_in(slot)) {
+            (WhenNodeDown::Gutter { ttl }, Some(member)) if is_down(&error) => {
+                let asked = Asked { request: shortened(asked.request, ttl), ..asked };
+                self.requester(member, deadline).unanswered(asked).await
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// The replies to gets of many keys, in the order of the keys.
+    pub(crate) async fn many(&self, keys: &[&[u8]]) -> Vec<Result<OwnedReply, Error>> {
+        let deadline = self.deadline();
+        let table = self.fleet.table();
+        let mut results: Vec<Option<Result<OwnedReply, Error>>> = vec![None; keys.len()];
+        let everything: Vec<usize> = (0..keys.len()).collect();
+        let parts = parts(&table, keys, &everything, |slot| Some(table.owner(slot)));
+        self.gather(&table, &parts, keys, deadline, &mut results).await;
+
+        let failed: Vec<usize> = (0..keys.len())
+            .filter(|index| match &results[*index] {
+                Some(Err(error)) => self.may_stand_in(&table, Effect::Read, error),
+                _ => false,
+            })
+            .collect();
+        match self.fleet.when_node_down {
+            WhenNodeDown::Fail => {}
+            WhenNodeDown::Miss => failed.iter().for_each(|index| results[*index] = Some(miss())),
+            WhenNodeDown::Gutter { .. } => {
+                let parts = self::parts(&table, keys, &failed, |slot| table.stand_in(slot));
+                failed.iter().for_each(|index| results[*index] = Some(miss()));
+                self.gather(&table, &parts, keys, deadline, &mut results).await;
+            }
+        }
+        results.into_iter().map(|result| result.expect("every key is in a part")).collect()
+    }
+
+    /// Sends each node its part of a multi-get, all at once.
+    async fn gather(
+        &self,
+        table: &Table,
+        parts: &[(Arc<Member>, Vec<usize>)],
+        keys: &[&[u8]],
+        deadline: LocalTime,
+        results: &mut [Option<Result<OwnedReply, Error>>],
+    ) {
+        let asking = parts.iter().map(|(member, part)| async {
+            let keys: Vec<&[u8]> = part.iter().map(|index| keys[*index]).collect();
+            if let Err(error) = table.admit(member, None, self.fleet.clock.now()) {
+                return vec![Err(error); keys.len()];
+            }
+            let answers = self.requester(member, deadline).many(&keys).await;
+            let told = answers.iter().find(|answer| answer.is_ok()).or(answers.first());
+            table.judge(member, None, told.expect("a part has a key").as_ref());
+            answers
+        });
+        for ((_, part), answers) in parts.iter().zip(join_all(asking.collect()).await) {
+            for (index, answer) in part.iter().zip(answers) {
+                results[*index] = Some(answer);
+            }
+        }
+    }
+
+    /// Asks every node, and gives what each answers.
+    pub(crate) async fn everywhere<T, F: Future<Output = T>>(
+        &self,
+        ask: impl Fn(Requester) -> F,
+    ) -> Vec<T> {
+        let deadline = self.deadline();
+        let table = self.fleet.table();
+        let asking = table.members().iter().map(|member| ask(self.requester(member, deadline)));
+        join_all(asking.collect()).await
+    }
+
+    /// Whether another node, or a miss, may take a failed request's place.
+    fn may_stand_in(&self, table: &Table, effect: Effect, error: &Error) -> bool {
+        if table.is_single() {
+            return false;
+        }
+        if is_down(error) {
+            return true;
+        }
+        let gutter = matches!(self.fleet.when_node_down, WhenNodeDown::Gutter { .. });
+        let lost = matches!(
+            error,
+            Error::Timeout { .. } | Error::Disconnected { .. } | Error::Unreachable(_)
+        );
+        let harmless = effect == Effect::Read || error.executed() == Executed::No;
+        gutter && lost && harmless && self.fleet.retries.take()
+    }
+
+    /// The result of a request, or what takes its place where its node is down.
+    async fn or_stand_in(
+        &self,
+        table: &Table,
+        slot: Slot,
+        asked: Asked<'_>,
+        result: Result<OwnedReply, Error>,
+        deadline: LocalTime,
+    ) -> Result<OwnedReply, Error> {
+        let Err(error) = result else { return result };
+        if !self.may_stand_in(table, asked.effect, &error) {
+            return Err(error);
+        }
+        let stand_in = match self.fleet.when_node_down {
+            WhenNodeDown::Fail => return Err(error),
+            WhenNodeDown::Miss => None,
+            WhenNodeDown::Gutter { ttl } => table.stand_in(slot).map(|member| (member, ttl)),
+        };
+        match (stand_in, asked.effect) {
+            (Some((member, ttl)), _) => {
+                let asked = Asked { request: shortened(asked.request, ttl), ..asked };
+                let result = self.requester(member, deadline).one(asked).await;
+                table.judge(member, None, result.as_ref());
+                result
+            }
+            (None, Effect::Read) => miss(),
+            (None, Effect::Write) => Err(error),
+        }
+    }
+
+    fn requester(&self, member: &Member, deadline: LocalTime) -> Requester {
+        let timeout = deadline.since(self.fleet.clock.now());
+        Requester { node: Arc::clone(&member.node), timeout }
+    }
+
+    fn deadline(&self) -> LocalTime {
+        self.fleet.clock.now().plus(self.timeout)
+    }
+}
+
+/// The counters of every core of every node, or a sign of life: where requests without a key go.
+pub(crate) const FIRST_LANE: Route<'static> = Route::Lane(0);
+
+fn is_down(error: &Error) -> bool {
+    matches!(error, Error::NodeDown { .. })
+}
+
+fn miss() -> Result<OwnedReply, Error> {
+    Ok(OwnedReply::Failed { status: Status::NotFound, message: "".into() })
+}
+
+/// The key that a request deletes, under whatever condition.
+fn deleted<'a>(asked: &Asked<'a>) -> Option<&'a [u8]> {
+    match asked.request {
+        Request::Delete { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+/// Splits some of the keys by node.
+fn parts<'t>(
+    table: &Table,
+    keys: &[&[u8]],
+    some: &[usize],
+    node_of: impl Fn(Slot) -> Option<&'t Arc<Member>>,
+) -> Vec<(Arc<Member>, Vec<usize>)> {
+    let mut parts: Vec<(Arc<Member>, Vec<usize>)> =
+        table.members().iter().map(|member| (Arc::clone(member), Vec::new())).collect();
+    for index in some {
+        if let Some(node) = node_of(slot_of(keys[*index])) {
+            let part = parts.iter_mut().find(|(member, _)| Arc::ptr_eq(member, node));
+            part.expect("the node is of this table").1.push(*index);
+        }
+    }
+    parts.retain(|(_, part)| !part.is_empty());
+    parts
+}
+
+/// The same request, for a node that stands in: what it writes lives for at most so long.
+fn shortened(request: Request<'_>, ttl_max: Duration) -> Request<'_> {
+    let ms_max = u64::try_from(ttl_max.as_millis()).unwrap_or(u64::MAX);
+    let shorten = |ttl| match ttl {
+        Ttl::After { ms, jitter } => Ttl::After { ms: ms.min(ms_max), jitter },
+        Ttl::Default | Ttl::Never | Ttl::Keep => {
+            Ttl::After { ms: ms_max, jitter: corelane_protocol::Jitter::Exact }
+        }
+    };
+    match request {
+        Request::Set(set) => Request::Set(Set { ttl: shorten(set.ttl), ..set }),
+        Request::Count(count) => Request::Count(Count { ttl: shorten(count.ttl), ..count }),
+        Request::GetAndTouch { key, ttl } => Request::GetAndTouch { key, ttl: shorten(ttl) },
+        Request::Touch { key, ttl, condition } => {
+            Request::Touch { key, ttl: shorten(ttl), condition }
+        }
+        other => other,
+    }
+}
