@@ -353,7 +353,7 @@ impl Client {
     /// See [`Error`].
     pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let request = Request::Exists { key: key.as_ref() };
-        match self.router.one(read(request, Expected::Done)).await? {
+        match self.router.one(Asked::read(request, Expected::Done)).await? {
             OwnedReply::Done { .. } => Ok(true),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(false),
             other => Err(other.into_error()),
@@ -366,7 +366,7 @@ impl Client {
     /// See [`Error`].
     pub async fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Option<Remaining>, Error> {
         let request = Request::TtlOf { key: key.as_ref() };
-        match self.router.one(read(request, Expected::Remaining)).await? {
+        match self.router.one(Asked::read(request, Expected::Remaining)).await? {
             OwnedReply::Remaining(remaining) => Ok(Some(remaining)),
             OwnedReply::Failed { status: Status::NotFound, .. } => Ok(None),
             other => Err(other.into_error()),
@@ -393,7 +393,7 @@ impl Client {
     /// # Errors
     /// See [`Error`]; that of the first node that has one.
     pub async fn stats(&self) -> Result<Vec<CoreStats>, Error> {
-        let asked = read(Request::Stats, Expected::Stats);
+        let asked = Asked::read(Request::Stats, Expected::Stats);
         let asking = |node: Requester| async move { node.series(asked, FIRST_LANE).await };
         let mut stats = Vec::new();
         for replies in self.router.everywhere(asking).await {
@@ -415,7 +415,7 @@ impl Client {
     /// # Errors
     /// See [`Error`]; that of the first node, where none answers.
     pub async fn topology(&self) -> Result<Option<Topology>, Error> {
-        let asked = read(Request::Topology { held_epoch: 0 }, Expected::Topology);
+        let asked = Asked::read(Request::Topology { held_epoch: 0 }, Expected::Topology);
         let replies = self.router.everywhere(|node| async move { node.one(asked).await }).await;
         let told = replies.into_iter().map(|reply| match reply? {
             OwnedReply::Topology { table } => Ok(Some(Topology::decode(&table)?)),
@@ -454,10 +454,6 @@ fn set_outcome(reply: Result<OwnedReply, Error>) -> Result<SetOutcome, Error> {
         OwnedReply::Failed { status: Status::NotFound, .. } => Ok(SetOutcome::NotFound),
         other => Err(other.into_error()),
     }
-}
-
-fn read(request: Request<'_>, expected: Expected) -> Asked<'_> {
-    Asked { request, expected, want_version: WantVersion::No, effect: Effect::Read }
 }
 
 fn write(request: Request<'_>, expected: Expected) -> Asked<'_> {

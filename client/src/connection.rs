@@ -16,10 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use corelane_protocol::wire::EncodeError;
-use corelane_protocol::{Answer, RequestId};
+use corelane_protocol::{Answer, RequestId, ShortEpoch};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
 use crate::clock::{Clock, LocalTime};
+use crate::epoch::ToldEpoch;
 use crate::error::{Disconnect, Error, Executed};
 use crate::machine::{Call, Machine, QueueError};
 use crate::pending::Outcome;
@@ -41,6 +42,7 @@ pub(crate) struct Connection {
     requests: Semaphore,
     bytes: Semaphore,
     pub(crate) clock: Clock,
+    told: Arc<ToldEpoch>,
 }
 
 /// What the callers and the driver share.
@@ -93,13 +95,19 @@ pub(crate) enum SubmitError {
 }
 
 impl Connection {
-    pub(crate) fn new(machine: Machine, room: Room, clock: Clock) -> Connection {
+    pub(crate) fn new(
+        machine: Machine,
+        room: Room,
+        clock: Clock,
+        told: Arc<ToldEpoch>,
+    ) -> Connection {
         Connection {
             guarded: Mutex::new(Guarded { machine, driver: DriverState::Awake }),
             room,
             requests: Semaphore::new(room.requests as usize),
             bytes: Semaphore::new(room.bytes as usize),
             clock,
+            told,
         }
     }
 
@@ -159,6 +167,11 @@ impl Connection {
             Ok(Err(_closed)) => Err(SubmitError::NotOpen),
             Err(_elapsed) => Err(SubmitError::Failed(Error::Timeout { executed: Executed::No })),
         }
+    }
+
+    /// A reply carried the epoch of the topology that the node knows.
+    pub(crate) fn tell_epoch(&self, epoch: ShortEpoch) {
+        self.told.tell(epoch);
     }
 
     /// Gives room back to callers who wait for it.

@@ -167,6 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut freed = Freed::default();
         let mut guarded = self.connection.lock();
         let result = self.replies.drain(..).try_for_each(|(head, reply)| {
+            self.connection.tell_epoch(head.epoch);
             guarded.machine.receive(head, reply, now, &mut freed, &mut self.wakes)
         });
         drop(guarded);
@@ -280,8 +281,8 @@ mod tests {
     use bytes::BytesMut;
     use corelane_protocol::wire::{DecodeLimits, Decoded, decode_request, encode_reply};
     use corelane_protocol::{
-        Answer, MonotonicUs, OldValue, Reply, Request, RequestId, Set, SetCondition, Ttl, Value,
-        WantVersion,
+        Answer, MonotonicUs, OldValue, Reply, Request, RequestId, Set, SetCondition, ShortEpoch,
+        Ttl, Value, WantVersion,
     };
     use std::time::Duration;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -328,7 +329,7 @@ mod tests {
         let clock = Clock::start();
         let node_clock = NodeClock::new(clock.now(), clock.now(), MonotonicUs(0));
         let machine = Machine::new(node_clock, OVERDUE, TIMEOUT);
-        let connection = Arc::new(Connection::new(machine, ROOM, clock));
+        let connection = Arc::new(Connection::new(machine, ROOM, clock, Arc::default()));
         let reader = ReplyReader::new(BytesMut::new(), 1 << 20);
         let task = tokio::spawn(drive(near, reader, Arc::clone(&connection)));
         (connection, Node { stream: far, input: BytesMut::new() }, task)
@@ -340,6 +341,7 @@ mod tests {
             expected: Expected::Value,
             answer: Answer::Always,
             want_version: WantVersion::No,
+            epoch: ShortEpoch::default(),
             deadline: connection.clock.now().plus(TIMEOUT),
             weight,
         }

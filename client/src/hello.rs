@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 use corelane_protocol::limits::VERSION;
 use corelane_protocol::wire::{ReplyDecoded, decode_reply, encode_request};
 use corelane_protocol::{
-    Hello, Reply, ReplyHead, Request, RequestHead, RequestId, Status, Welcome,
+    Hello, Reply, ReplyHead, Request, RequestHead, RequestId, ShortEpoch, Status, Welcome,
 };
 use corelane_ring::Core;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,6 +27,8 @@ pub(crate) struct Facts {
 
 /// A connection that may take requests.
 pub(crate) struct Welcomed {
+    /// The epoch of the topology that the node knows; 0: none.
+    pub(crate) epoch: ShortEpoch,
     pub(crate) facts: Facts,
     pub(crate) clock: NodeClock,
 }
@@ -61,11 +63,12 @@ where
                 let received = clock.now();
                 let welcome = welcome_of(&frame.head, &frame.reply, head.id)?;
                 let node_clock = NodeClock::new(sent, received, welcome.clock);
+                let epoch = frame.head.epoch;
                 let facts = facts_of(&welcome);
                 input.advance(consumed);
                 let reader =
                     ReplyReader::new(input, facts.value_bytes_max + REPLY_BODY_SLACK_BYTES);
-                return Ok((Welcomed { facts, clock: node_clock }, reader));
+                return Ok((Welcomed { epoch, facts, clock: node_clock }, reader));
             }
             ReplyDecoded::Incomplete { needed } => {
                 input.reserve(needed.saturating_sub(input.len()));

@@ -192,7 +192,7 @@ struct Attempt {
 
 impl Attempt {
     async fn run(mut self) {
-        self.result = self.node.open(Some(self.lane.core)).await;
+        self.result = self.node.open(self.lane.core).await;
     }
 }
 

@@ -53,6 +53,7 @@ mod clock;
 mod codec;
 mod connection;
 mod driver;
+mod epoch;
 mod limits;
 mod machine;
 mod pending;

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use corelane_protocol::limits::NOTICE_ID;
 use corelane_protocol::wire::{EncodeError, encode_request};
-use corelane_protocol::{Answer, ReplyHead, Request, RequestHead, RequestId, Status, WantVersion};
+use corelane_protocol::{
+    Answer, ReplyHead, Request, RequestHead, RequestId, ShortEpoch, Status, WantVersion,
+};
 
 use crate::clock::{LocalTime, NodeClock};
 use crate::error::{Disconnect, ProtocolError};
@@ -32,6 +34,8 @@ pub(crate) struct Call<'a> {
     pub(crate) expected: Expected,
     pub(crate) answer: Answer,
     pub(crate) want_version: WantVersion,
+    /// The topology that it was routed by.
+    pub(crate) epoch: ShortEpoch,
     pub(crate) deadline: LocalTime,
     /// What it counts against the bytes that may be queued.
     pub(crate) weight: u32,
@@ -143,6 +147,7 @@ impl Machine {
             expected: Expected::Probe,
             answer: Answer::Always,
             want_version: WantVersion::No,
+            epoch: ShortEpoch::default(),
             deadline: now.plus(self.probe_timeout),
             weight: 0,
         };
@@ -158,6 +163,7 @@ impl Machine {
             id,
             answer: call.answer,
             want_version: call.want_version,
+            epoch: call.epoch,
             deadline: Some(self.clock.at(call.deadline)),
             ..RequestHead::default()
         };
@@ -325,6 +331,7 @@ mod tests {
             expected: Expected::Value,
             answer: Answer::Always,
             want_version: WantVersion::No,
+            epoch: ShortEpoch::default(),
             deadline: LocalTime(deadline),
             weight: 100,
         }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use corelane_protocol::Status;
 use corelane_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use corelane_protocol::{ShortEpoch, Status};
 use corelane_ring::{Core, CoreMap, CoreMapError, Slot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,6 +16,7 @@ use crate::address::{Address, Endpoint};
 use crate::clock::Clock;
 use crate::connection::{Connection, Room};
 use crate::driver::drive;
+use crate::epoch::ToldEpoch;
 use crate::error::{ConnectError, ConnectFailure, Error};
 use crate::hello::{Facts, Welcomed, say_hello};
 use crate::join::join_all;
@@ -56,6 +57,7 @@ pub(crate) struct Node {
     pub(crate) runtime: Handle,
     /// Shared by all nodes of a fleet.
     pub(crate) retries: Arc<RetryBudget>,
+    told: Arc<ToldEpoch>,
     /// Replaced as a whole when the node comes back with other cores.
     layout: RwLock<Arc<Layout>>,
 }
@@ -139,7 +141,8 @@ impl Node {
         let layout = Layout::new(guess, settings.connections_per_core, None)
             .expect("one core owns all slots");
         let layout = RwLock::new(Arc::new(layout));
-        Arc::new(Node { settings, clock, runtime: Handle::current(), retries, layout })
+        let (runtime, told) = (Handle::current(), Arc::default());
+        Arc::new(Node { settings, clock, runtime, retries, told, layout })
     }
 
     /// Says hello, learns what the node is, and opens a connection to each of its cores.
@@ -167,23 +170,28 @@ impl Node {
         })
     }
 
+    /// The epoch of the topology that the node knows; 0 while it has told of none.
+    pub(crate) fn told_epoch(&self) -> ShortEpoch {
+        self.told.get()
+    }
+
     /// What is known of the node's cores at the moment.
     pub(crate) fn layout(&self) -> Arc<Layout> {
         Arc::clone(&self.layout.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens a connection to a core, and takes in what the node says of itself.
-    pub(crate) async fn open(&self, core: Option<Core>) -> Result<Arc<Connection>, ConnectError> {
-        let opened = open(&self.settings, self.clock, &self.runtime, core).await;
-        let (welcomed, connection) = match opened {
+    pub(crate) async fn open(&self, core: Core) -> Result<Arc<Connection>, ConnectError> {
+        let (welcomed, connection) = match self.hello(Some(core)).await {
             // The node came back with fewer cores. Any of them serves this request, and its
             // welcome says how things stand.
             Err(ConnectError {
                 reason: ConnectFailure::Refused { status: Status::NoSuchCore, .. },
                 ..
-            }) => open(&self.settings, self.clock, &self.runtime, None).await?,
+            }) => self.hello(None).await?,
             other => other?,
         };
+        self.told.tell(welcomed.epoch);
         self.learn(welcomed.facts)?;
         Ok(connection)
     }
@@ -201,49 +209,43 @@ impl Node {
         drop(before);
         Ok(())
     }
-}
 
-async fn open(
-    settings: &Settings,
-    clock: Clock,
-    runtime: &Handle,
-    core: Option<Core>,
-) -> Result<(Welcomed, Arc<Connection>), ConnectError> {
-    let limit = settings.connect_timeout;
-    let opening = async {
-        match settings.address.endpoint() {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                start(stream, settings, clock, runtime, core).await
+    async fn hello(&self, core: Option<Core>) -> Result<(Welcomed, Arc<Connection>), ConnectError> {
+        let settings = &self.settings;
+        let limit = settings.connect_timeout;
+        let opening = async {
+            match settings.address.endpoint() {
+                Endpoint::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    self.start(stream, core).await
+                }
+                #[cfg(unix)]
+                Endpoint::Unix(path) => self.start(UnixStream::connect(path).await?, core).await,
+                #[cfg(not(unix))]
+                Endpoint::Unix(_) => Err(ConnectFailure::Address),
             }
-            #[cfg(unix)]
-            Endpoint::Unix(path) => {
-                start(UnixStream::connect(path).await?, settings, clock, runtime, core).await
-            }
-            #[cfg(not(unix))]
-            Endpoint::Unix(_) => Err(ConnectFailure::Address),
+        };
+        match tokio::time::timeout(limit, opening).await {
+            Ok(result) => result.map_err(|reason| settings.address.error(reason)),
+            Err(_elapsed) => Err(settings.address.error(ConnectFailure::Timeout(limit))),
         }
-    };
-    match tokio::time::timeout(limit, opening).await {
-        Ok(result) => result.map_err(|reason| settings.address.error(reason)),
-        Err(_elapsed) => Err(settings.address.error(ConnectFailure::Timeout(limit))),
     }
-}
 
-async fn start<S>(
-    mut stream: S,
-    settings: &Settings,
-    clock: Clock,
-    runtime: &Handle,
-    core: Option<Core>,
-) -> Result<(Welcomed, Arc<Connection>), ConnectFailure>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (welcomed, reader) = say_hello(&mut stream, &settings.token, core, clock).await?;
-    let machine = Machine::new(welcomed.clock, settings.overdue, settings.timeout);
-    let connection = Arc::new(Connection::new(machine, settings.room, clock));
-    runtime.spawn(drive(stream, reader, Arc::clone(&connection)));
-    Ok((welcomed, connection))
+    async fn start<S>(
+        &self,
+        mut stream: S,
+        core: Option<Core>,
+    ) -> Result<(Welcomed, Arc<Connection>), ConnectFailure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let settings = &self.settings;
+        let (welcomed, reader) = say_hello(&mut stream, &settings.token, core, self.clock).await?;
+        let machine = Machine::new(welcomed.clock, settings.overdue, settings.timeout);
+        let told = Arc::clone(&self.told);
+        let connection = Arc::new(Connection::new(machine, settings.room, self.clock, told));
+        self.runtime.spawn(drive(stream, reader, Arc::clone(&connection)));
+        Ok((welcomed, connection))
+    }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::limits::{MULTI_GET_BYTES_MAX, MULTI_GET_KEYS_MAX};
-use corelane_protocol::{Answer, DeleteCondition, Keys, Request, Set, Status, WantVersion};
+use corelane_protocol::{
+    Answer, DeleteCondition, Keys, Request, Set, ShortEpoch, Status, WantVersion,
+};
 use corelane_ring::slot_of;
 
 use crate::clock::LocalTime;
@@ -23,6 +25,8 @@ use crate::reply::OwnedReply;
 pub(crate) struct Requester {
     pub(crate) node: Arc<Node>,
     pub(crate) timeout: Duration,
+    /// The topology that requests are routed by.
+    pub(crate) epoch: ShortEpoch,
 }
 
 /// A request and what it may be answered with.
@@ -35,6 +39,11 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
+    /// A read.
+    pub(crate) fn read(request: Request<'a>, expected: Expected) -> Asked<'a> {
+        Asked { request, expected, want_version: WantVersion::No, effect: Effect::Read }
+    }
+
     /// A write that is answered by little more than that it is done.
     pub(crate) fn write(request: Request<'a>) -> Asked<'a> {
         let (expected, want_version) = (Expected::Done, WantVersion::No);
@@ -221,6 +230,7 @@ impl Requester {
                 expected: asked.expected,
                 answer,
                 want_version: asked.want_version,
+                epoch: self.epoch,
                 deadline,
                 weight,
             };

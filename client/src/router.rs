@@ -31,18 +31,43 @@ impl Router {
     /// Sends a request for one key.
     pub(crate) async fn one(&self, asked: Asked<'_>) -> Result<OwnedReply, Error> {
         let deadline = self.deadline();
-        let table = self.fleet.table();
+        let mut table = self.fleet.table();
         let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
-        let owner = table.owner(slot);
-        let result = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
-            Ok(()) => {
-                let result = self.requester(owner, deadline).one(asked).await;
-                table.judge(owner, deleted(&asked), result.as_ref());
-                result
-            }
-            Err(error) => Err(error),
-        };
+        let mut result = self.at_owner(&table, slot, asked, deadline).await;
+        if is_moved(&result)
+            && let Some(newer) = self.fleet.newer_than(&table, table.owner(slot)).await
+        {
+            table = newer;
+            result = self.at_owner(&table, slot, asked, deadline).await;
+        }
         self.or_stand_in(&table, slot, asked, result, deadline).await
+    }
+
+    /// Sends a request to the node that owns the slot, if that is up.
+    async fn at_owner(
+        &self,
+        table: &Arc<Table>,
+        slot: Slot,
+        asked: Asked<'_>,
+        deadline: LocalTime,
+    ) -> Result<OwnedReply, Error> {
+        let owner = table.owner(slot);
+        table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+        let result = self.requester(table, owner, deadline).one(asked).await;
+        self.judge(table, owner, deleted(&asked), result.as_ref());
+        result
+    }
+
+    /// Takes in what a reply tells of its node.
+    fn judge(
+        &self,
+        table: &Arc<Table>,
+        member: &Arc<Member>,
+        deletes: Option<&[u8]>,
+        result: Result<&OwnedReply, &Error>,
+    ) {
+        table.judge(member, deletes, result);
+        self.fleet.notice(table, member);
     }
 
     /// Sends requests for one key each, all at once; the results are in their order.
@@ -58,14 +83,17 @@ impl Router {
             let result = match sent {
                 Ok(ticket) => match ticket.await {
                     Outcome::One(result) => {
-                        table.judge(table.owner(slot), deleted(asked), result.as_ref());
+                        self.judge(&table, table.owner(slot), deleted(asked), result.as_ref());
                         result
                     }
                     Outcome::Series { .. } => unreachable!("{:?} is no series", asked.expected),
                 },
                 Err(error) => Err(error),
             };
-            results.push(self.or_stand_in(&table, slot, *asked, result, deadline).await);
+            results.push(match is_moved(&result) {
+                true => self.one(*asked).await,
+                false => self.or_stand_in(&table, slot, *asked, result, deadline).await,
+            });
         }
         results
     }
@@ -76,7 +104,7 @@ impl Router {
         let owner = table.owner(slot);
         let sent = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
             Ok(()) => {
-                let sent = self.requester(owner, deadline).start(asked).await;
+                let sent = self.requester(table, owner, deadline).start(asked).await;
                 if let Err(error) = &sent {
                     table.judge(owner, deleted(&asked), Err(error));
                 }
@@ -94,14 +122,14 @@ impl Router {
         let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
         let owner = table.owner(slot);
         let result = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
-            Ok(()) => self.requester(owner, deadline).unanswered(asked).await,
+            Ok(()) => self.requester(&table, owner, deadline).unanswered(asked).await,
             Err(error) => Err(error),
         };
         let Err(error) = result else { return Ok(()) };
         match (self.fleet.when_node_down, table.stand_in(slot)) {
             (WhenNodeDown::Gutter { ttl }, Some(member)) if is_down(&error) => {
                 let asked = Asked { request: shortened(asked.request, ttl), ..asked };
-                self.requester(member, deadline).unanswered(asked).await
+                self.requester(&table, member, deadline).unanswered(asked).await
             }
             _ => Err(error),
         }
@@ -110,11 +138,23 @@ impl Router {
     /// The replies to gets of many keys, in the order of the keys.
     pub(crate) async fn many(&self, keys: &[&[u8]]) -> Vec<Result<OwnedReply, Error>> {
         let deadline = self.deadline();
-        let table = self.fleet.table();
+        let mut table = self.fleet.table();
         let mut results: Vec<Option<Result<OwnedReply, Error>>> = vec![None; keys.len()];
         let everything: Vec<usize> = (0..keys.len()).collect();
         let parts = parts(&table, keys, &everything, |slot| Some(table.owner(slot)));
         self.gather(&table, &parts, keys, deadline, &mut results).await;
+
+        let moved: Vec<usize> = (0..keys.len())
+            .filter(|index| results[*index].as_ref().is_some_and(is_moved))
+            .collect();
+        if let Some(first) = moved.first()
+            && let Some(newer) =
+                self.fleet.newer_than(&table, table.owner(slot_of(keys[*first]))).await
+        {
+            table = newer;
+            let parts = self::parts(&table, keys, &moved, |slot| Some(table.owner(slot)));
+            self.gather(&table, &parts, keys, deadline, &mut results).await;
+        }
 
         let failed: Vec<usize> = (0..keys.len())
             .filter(|index| match &results[*index] {
@@ -137,7 +177,7 @@ impl Router {
     /// Sends each node its part of a multi-get, all at once.
     async fn gather(
         &self,
-        table: &Table,
+        table: &Arc<Table>,
         parts: &[(Arc<Member>, Vec<usize>)],
         keys: &[&[u8]],
         deadline: LocalTime,
@@ -148,9 +188,9 @@ impl Router {
             if let Err(error) = table.admit(member, None, self.fleet.clock.now()) {
                 return vec![Err(error); keys.len()];
             }
-            let answers = self.requester(member, deadline).many(&keys).await;
+            let answers = self.requester(table, member, deadline).many(&keys).await;
             let told = answers.iter().find(|answer| answer.is_ok()).or(answers.first());
-            table.judge(member, None, told.expect("a part has a key").as_ref());
+            self.judge(table, member, None, told.expect("a part has a key").as_ref());
             answers
         });
         for ((_, part), answers) in parts.iter().zip(join_all(asking.collect()).await) {
@@ -167,7 +207,8 @@ impl Router {
     ) -> Vec<T> {
         let deadline = self.deadline();
         let table = self.fleet.table();
-        let asking = table.members().iter().map(|member| ask(self.requester(member, deadline)));
+        let asking =
+            table.members().iter().map(|member| ask(self.requester(&table, member, deadline)));
         join_all(asking.collect()).await
     }
 
@@ -191,7 +232,7 @@ impl Router {
     /// The result of a request, or what takes its place where its node is down.
     async fn or_stand_in(
         &self,
-        table: &Table,
+        table: &Arc<Table>,
         slot: Slot,
         asked: Asked<'_>,
         result: Result<OwnedReply, Error>,
@@ -209,8 +250,8 @@ impl Router {
         match (stand_in, asked.effect) {
             (Some((member, ttl)), _) => {
                 let asked = Asked { request: shortened(asked.request, ttl), ..asked };
-                let result = self.requester(member, deadline).one(asked).await;
-                table.judge(member, None, result.as_ref());
+                let result = self.requester(table, member, deadline).one(asked).await;
+                self.judge(table, member, None, result.as_ref());
                 result
             }
             (None, Effect::Read) => miss(),
@@ -218,9 +259,9 @@ impl Router {
         }
     }
 
-    fn requester(&self, member: &Member, deadline: LocalTime) -> Requester {
+    fn requester(&self, table: &Table, member: &Member, deadline: LocalTime) -> Requester {
         let timeout = deadline.since(self.fleet.clock.now());
-        Requester { node: Arc::clone(&member.node), timeout }
+        Requester { node: Arc::clone(&member.node), timeout, epoch: table.epoch() }
     }
 
     fn deadline(&self) -> LocalTime {
@@ -233,6 +274,10 @@ pub(crate) const FIRST_LANE: Route<'static> = Route::Lane(0);
 
 fn is_down(error: &Error) -> bool {
     matches!(error, Error::NodeDown { .. })
+}
+
+fn is_moved(result: &Result<OwnedReply, Error>) -> bool {
+    matches!(result, Ok(OwnedReply::Failed { status: Status::Moved, .. }))
 }
 
 fn miss() -> Result<OwnedReply, Error> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use corelane_protocol::{DeleteCondition, Request, Status};
+use corelane_protocol::{DeleteCondition, Request, ShortEpoch, Status};
 use corelane_ring::Node as Place;
 
 use crate::backoff;
@@ -179,7 +179,9 @@ impl Member {
     }
 
     fn requester(&self) -> Requester {
-        Requester { node: Arc::clone(&self.node), timeout: self.node.settings.timeout }
+        let (node, timeout) = (Arc::clone(&self.node), self.node.settings.timeout);
+        // Not routed by any topology: it is this node that is owed.
+        Requester { node, timeout, epoch: ShortEpoch::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,10 @@
 //! ```
 //!
 //! The table of nodes is a value, replaced whole when the list changes; nodes that stay keep
-//! their connections and their state.
+//! their connections and their state. It is placed here from the list, until a node tells of a
+//! topology: then that one holds, and the list only served to find it. Requests say by which
+//! epoch they were routed, replies which one the node knows, so a client that is behind learns of
+//! it with the next reply, and fetches the table once.
 
 pub(crate) mod breaker;
 pub(crate) mod deletes;
@@ -17,9 +20,11 @@ pub(crate) mod spec;
 pub(crate) mod throttle;
 pub(crate) mod watch;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use corelane_protocol::{Request, ShortEpoch};
 use corelane_ring::{Epoch, Node as Place, Slot, Topology, place};
 
 use crate::address::Address;
@@ -28,9 +33,11 @@ use crate::error::{ConnectError, Error};
 use crate::fleet::member::{Admission, Member};
 use crate::fleet::spec::NodesError;
 use crate::join::join_all;
-use crate::limits::STAND_INS;
+use crate::limits::{STAND_INS, TOPOLOGY_FETCH_INTERVAL};
 use crate::node::{Node, Settings};
+use crate::pending::Expected;
 use crate::reply::OwnedReply;
+use crate::request::{Asked, Requester};
 use crate::retries::RetryBudget;
 
 /// What requests for the keys of a node get while the node is taken to be down. (With a single
@@ -64,17 +71,28 @@ pub(crate) struct Fleet {
     pub(crate) clock: Clock,
     pub(crate) retries: Arc<RetryBudget>,
     table: RwLock<Arc<Table>>,
+    /// Held by who fetches a topology. The others that need it wait for what comes of it.
+    fetching: tokio::sync::Mutex<()>,
+    /// When a topology may be fetched again for no more than an epoch that differs.
+    fetch_after: AtomicU64,
 }
 
 /// The nodes at one time.
 #[derive(Debug)]
 pub(crate) struct Table {
     topology: Topology,
+    /// The epoch of the topology where it came from a node; 0 where it was placed here.
+    held: Epoch,
     /// By the topology's index.
     members: Vec<Arc<Member>>,
 }
 
 impl Table {
+    /// What requests are said to be routed by.
+    pub(crate) fn epoch(&self) -> ShortEpoch {
+        ShortEpoch(self.held.short())
+    }
+
     /// The node that owns a slot.
     pub(crate) fn owner(&self, slot: Slot) -> &Arc<Member> {
         &self.members[self.topology.owner(slot).index()]
@@ -139,7 +157,9 @@ impl Fleet {
         let clock = Clock::start();
         let retries = Arc::new(RetryBudget::new());
         let of = |error: NodesError| settings.address.error(error.into());
-        let table = table(places, &settings, clock, &retries, None).map_err(of)?;
+        let topology = place(Epoch(1), places, STAND_INS).map_err(|error| of(error.into()))?;
+        let nodes = Nodes { settings: &settings, clock, retries: &retries, before: None };
+        let table = nodes.table(topology, Epoch(0));
         let meetings = table.members.iter().map(|member| member.node.meet()).collect();
         let met: Vec<Result<(), ConnectError>> = join_all(meetings).await;
         if met.iter().all(Result::is_err) {
@@ -152,8 +172,23 @@ impl Fleet {
                 member.begin_down();
             }
         }
-        let table = RwLock::new(Arc::new(table));
-        Ok(Arc::new(Fleet { settings, when_node_down, clock, retries, table }))
+        let told =
+            table.members.iter().find(|member| member.node.told_epoch() != ShortEpoch::default());
+        let told = told.cloned();
+        let fleet = Fleet {
+            settings,
+            when_node_down,
+            clock,
+            retries,
+            table: RwLock::new(Arc::new(table)),
+            fetching: tokio::sync::Mutex::default(),
+            fetch_after: AtomicU64::new(0),
+        };
+        if let Some(member) = told {
+            // Where that fails, the replies will say again that there is a topology.
+            fleet.newer_than(&fleet.table(), &member).await;
+        }
+        Ok(Arc::new(fleet))
     }
 
     /// Replaces the list of nodes. Requests under way end where they were sent.
@@ -161,13 +196,61 @@ impl Fleet {
     /// # Errors
     /// What is wrong with the list; the nodes stay as they were.
     pub(crate) fn set_nodes(&self, places: Vec<Place>) -> Result<(), NodesError> {
+        self.replace(place(Epoch(1), places, STAND_INS)?, Epoch(0));
+        Ok(())
+    }
+
+    /// A newer table than the one that a request was routed by: the one in force, where that
+    /// has changed meanwhile, or what the node knows that gave the request back.
+    pub(crate) async fn newer_than(&self, by: &Arc<Table>, teller: &Member) -> Option<Arc<Table>> {
+        let _fetching = self.fetching.lock().await;
+        let current = self.table();
+        if !Arc::ptr_eq(&current, by) {
+            return Some(current);
+        }
+        let node = Arc::clone(&teller.node);
+        let (timeout, epoch) = (self.settings.timeout, current.epoch());
+        let asked =
+            Asked::read(Request::Topology { held_epoch: current.held.0 }, Expected::Topology);
+        let told = Requester { node, timeout, epoch }.one(asked).await;
+        let Ok(OwnedReply::Topology { table }) = told else { return None };
+        let topology = Topology::decode(&table).ok()?;
+        let held = topology.epoch();
+        (held > current.held).then(|| self.replace(topology, held))
+    }
+
+    /// Takes in the epoch that a node told with a reply. One that differs from the table's
+    /// has the topology fetched, beside the traffic and not too often: the node may be the
+    /// one that is behind.
+    pub(crate) fn notice(self: &Arc<Fleet>, by: &Arc<Table>, teller: &Arc<Member>) {
+        let told = teller.node.told_epoch();
+        if told == ShortEpoch::default() || told == by.epoch() {
+            return;
+        }
+        let now = self.clock.now();
+        let due = self.fetch_after.load(Ordering::Relaxed);
+        let next = now.plus(TOPOLOGY_FETCH_INTERVAL).0;
+        let turn =
+            self.fetch_after.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
+        if now.0 >= due && turn.is_ok() {
+            let (fleet, by, teller) = (Arc::clone(self), Arc::clone(by), Arc::clone(teller));
+            teller.node.runtime.clone().spawn(async move {
+                fleet.newer_than(&by, &teller).await;
+            });
+        }
+    }
+
+    /// Puts a topology in force.
+    fn replace(&self, topology: Topology, held: Epoch) -> Arc<Table> {
         let mut current = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let next = table(places, &self.settings, self.clock, &self.retries, Some(&current))?;
-        let before = std::mem::replace(&mut *current, Arc::new(next));
+        let (settings, clock) = (&self.settings, self.clock);
+        let nodes = Nodes { settings, clock, retries: &self.retries, before: Some(&current) };
+        let next = Arc::new(nodes.table(topology, held));
+        let before = std::mem::replace(&mut *current, Arc::clone(&next));
         drop(current);
         // Nodes that left close their connections; not under the lock.
         drop(before);
-        Ok(())
+        next
     }
 
     pub(crate) fn table(&self) -> Arc<Table> {
@@ -175,28 +258,34 @@ impl Fleet {
     }
 }
 
-/// Places the nodes. One that `before` has with the same name and address is kept.
-fn table(
-    places: Vec<Place>,
-    settings: &Settings,
+/// What a table's nodes are made of.
+struct Nodes<'a> {
+    settings: &'a Settings,
     clock: Clock,
-    retries: &Arc<RetryBudget>,
-    before: Option<&Table>,
-) -> Result<Table, NodesError> {
-    let epoch = Epoch(before.map_or(0, |table| table.topology.epoch().0) + 1);
-    let topology = place(epoch, places, STAND_INS)?;
-    let kept = before.map_or(&[][..], Table::members);
-    let member = |place: &Place| {
-        let same = |member: &&Arc<Member>| {
-            member.place.name == place.name && member.place.addresses == place.addresses
-        };
-        if let Some(member) = kept.iter().find(same) {
-            return Arc::clone(member);
+    retries: &'a Arc<RetryBudget>,
+    before: Option<&'a Table>,
+}
+
+impl Nodes<'_> {
+    fn table(&self, topology: Topology, held: Epoch) -> Table {
+        let members = topology.nodes().iter().map(|place| self.member(place)).collect();
+        Table { topology, held, members }
+    }
+
+    /// The node of the table before, where that has one of the same name and address. Where
+    /// only the name is new, its connections are kept.
+    fn member(&self, place: &Place) -> Arc<Member> {
+        let kept = self.before.map_or(&[][..], Table::members);
+        let there = kept.iter().find(|member| member.place.addresses == place.addresses);
+        match there {
+            Some(member) if member.place.name == place.name => Arc::clone(member),
+            Some(member) => Member::new(place.clone(), Arc::clone(&member.node)),
+            None => {
+                let address = Address::of(&place.addresses[0]);
+                let settings = Settings { address, ..self.settings.clone() };
+                let node = Node::unmet(settings, self.clock, Arc::clone(self.retries));
+                Member::new(place.clone(), node)
+            }
         }
-        let address = Address::of(&place.addresses[0]);
-        let settings = Settings { address, ..settings.clone() };
-        Member::new(place.clone(), Node::unmet(settings, clock, Arc::clone(retries)))
-    };
-    let members = topology.nodes().iter().map(member).collect();
-    Ok(Table { topology, members })
+    }
 }

@@ -2,6 +2,7 @@
 //! their hellos, and leaves the rest to the test.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, BytesMut};
@@ -9,9 +10,10 @@ use corelane_protocol::wire::{
     DecodeLimits, Decoded, RequestFrame, decode_request, encode_reply, peek_len,
 };
 use corelane_protocol::{
-    MonotonicUs, Reply, ReplyHead, Request, RequestId, Status, Value, Welcome,
+    MonotonicUs, Redirect, Redirection, Reply, ReplyHead, Request, RequestId, ShortEpoch, Status,
+    Value, Welcome,
 };
-use corelane_ring::CoreMap;
+use corelane_ring::{CoreMap, NodeName, Topology, slot_of};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -136,7 +138,7 @@ impl Drop for FakeNode {
 }
 
 async fn greet(stream: Stream, greeting: Greeting) -> Option<Peer> {
-    let mut peer = Peer { stream, input: BytesMut::new(), core: 0 };
+    let mut peer = Peer { view: None, stream, input: BytesMut::new(), core: 0 };
     let frame = peer.request().await?;
     let Request::Hello(hello) = frame.get().request else { panic!("a hello comes first") };
     let id = frame.get().head.id;
@@ -198,8 +200,19 @@ impl Frame {
     }
 }
 
+/// What a node of a cluster knows of it.
+#[derive(Clone)]
+pub(crate) struct View {
+    /// Which of the nodes it is.
+    pub(crate) name: NodeName,
+    pub(crate) topology: Arc<Mutex<Topology>>,
+    /// How often it was asked for the topology.
+    pub(crate) fetches: Arc<AtomicU32>,
+}
+
 /// The node's end of one connection.
 pub(crate) struct Peer {
+    pub(crate) view: Option<View>,
     pub(crate) stream: Stream,
     input: BytesMut,
     /// The core that the client asked for.
@@ -244,8 +257,12 @@ impl Peer {
     }
 
     async fn reply_to(&mut self, head: &ReplyHead, reply: &Reply<'_>) {
+        let mut head = *head;
+        if let Some(view) = &self.view {
+            head.epoch = ShortEpoch(view.topology.lock().unwrap().epoch().short());
+        }
         let mut frame = Vec::new();
-        encode_reply(head, reply, &mut frame);
+        encode_reply(&head, reply, &mut frame);
         self.write(&frame).await;
     }
 
@@ -277,6 +294,14 @@ impl Peer {
     pub(crate) async fn serve(mut self, entries: Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>) {
         while let Some(frame) = self.request().await {
             let RequestFrame { head, request } = frame.get();
+            if let Some(key) = request.key()
+                && let Some((slot, epoch, address)) = self.elsewhere(key)
+            {
+                let redirection = Redirection::Moved;
+                let redirect = Redirect { redirection, slot, epoch, address: &address };
+                self.reply(head.id, &Reply::Redirect(redirect)).await;
+                continue;
+            }
             let missing = Reply::Failed { status: Status::NotFound, message: "" };
             match request {
                 Request::Get { key, .. } => {
@@ -305,10 +330,31 @@ impl Peer {
                     };
                     self.reply(head.id, &reply).await;
                 }
+                Request::Topology { held_epoch } => {
+                    let view = self.view.clone().expect("the node is in a cluster");
+                    view.fetches.fetch_add(1, Ordering::Relaxed);
+                    let topology = view.topology.lock().unwrap().clone();
+                    let mut table = Vec::new();
+                    topology.encode(&mut table);
+                    let reply = match topology.epoch().0 > held_epoch {
+                        true => Reply::Topology { table: &table },
+                        false => Reply::Done { version: None },
+                    };
+                    self.reply(head.id, &reply).await;
+                }
                 Request::Ping => self.reply(head.id, &Reply::Pong { clock: CLOCK }).await,
                 other => panic!("a fake node does not know {other:?}"),
             }
         }
+    }
+
+    /// Where a key belongs, if not here.
+    fn elsewhere(&self, key: &[u8]) -> Option<(u16, u64, String)> {
+        let view = self.view.as_ref()?;
+        let topology = view.topology.lock().unwrap();
+        let owner = topology.node(topology.owner(slot_of(key)));
+        let address = owner.addresses[0].as_str().to_owned();
+        (owner.name != view.name).then(|| (slot_of(key).number(), topology.epoch().0, address))
     }
 
     /// How many bytes have come that are no whole request yet.

@@ -1,13 +1,16 @@
 //! Several nodes seen as one cache: where keys go, and what happens while a node is down.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corelane_client::*;
+use corelane_ring::{Address, Epoch, Node, NodeName, Topology, place};
 use tokio::task::JoinHandle;
 
-use crate::fake_node::{FakeNode, Greeting};
+use crate::fake_node::{FakeNode, Greeting, View};
 
 type Entries = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
 
@@ -16,6 +19,7 @@ struct Living {
     name: &'static str,
     address: String,
     entries: Entries,
+    view: Option<View>,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -25,6 +29,7 @@ impl Living {
             name,
             address: "127.0.0.1:0".to_owned(),
             entries: Entries::default(),
+            view: None,
             serving: None,
         };
         living.restart().await;
@@ -35,12 +40,13 @@ impl Living {
     async fn restart(&mut self) {
         let mut node = FakeNode::start_on(&self.address, Greeting::Welcome { cores: 2 }).await;
         self.address = node.address.clone();
-        let entries = Arc::clone(&self.entries);
+        let (entries, view) = (Arc::clone(&self.entries), self.view.clone());
         self.serving = Some(tokio::spawn(async move {
             // Dropped with this task, they end with it.
             let mut serving = tokio::task::JoinSet::new();
             loop {
-                let peer = node.peer().await;
+                let mut peer = node.peer().await;
+                peer.view = view.clone();
                 serving.spawn(peer.serve(Arc::clone(&entries)));
             }
         }));
@@ -60,6 +66,30 @@ impl Living {
     fn has(&self, key: &str) -> bool {
         self.entries.lock().unwrap().contains_key(key.as_bytes())
     }
+}
+
+/// Makes a cluster of nodes: each knows the topology, which has the first `count` of them.
+async fn cluster(nodes: &mut [Living], count: usize) -> (Arc<Mutex<Topology>>, Arc<AtomicU32>) {
+    let topology = Arc::new(Mutex::new(topology(1, &nodes[..count])));
+    let fetches = Arc::<AtomicU32>::default();
+    for node in nodes {
+        let name = NodeName::new(node.name).unwrap();
+        let (topology, fetches) = (Arc::clone(&topology), Arc::clone(&fetches));
+        node.kill().await;
+        node.view = Some(View { name, topology, fetches });
+        node.restart().await;
+    }
+    (topology, fetches)
+}
+
+fn topology(epoch: u64, nodes: &[Living]) -> Topology {
+    let nodes = nodes.iter().map(|node| Node {
+        name: NodeName::new(node.name).unwrap(),
+        addresses: vec![Address::new(&node.address).unwrap()],
+        weight: NonZeroU32::MIN,
+        zone: String::new(),
+    });
+    place(Epoch(epoch), nodes.collect(), 1).unwrap()
 }
 
 async fn three() -> Vec<Living> {
@@ -237,6 +267,54 @@ async fn the_list_of_nodes_may_change() {
     for stored in client.set_many(&entries, &SetOptions::new()).await {
         stored.unwrap();
     }
+}
+
+#[tokio::test]
+async fn one_node_of_a_cluster_leads_to_all() {
+    let mut nodes = three().await;
+    let (_, fetches) = cluster(&mut nodes, 3).await;
+    let client = Client::connect(&nodes[0].spec()).await.unwrap();
+    for key in keys() {
+        client.set(&key, &key).await.unwrap();
+    }
+    for node in &nodes {
+        let owned = keys().into_iter().filter(|key| client.node_of(key) == node.name);
+        assert!(owned.clone().count() > 30, "{}", node.name);
+        assert!(owned.clone().all(|key| node.has(&key)), "{}", node.name);
+    }
+    assert_eq!(fetches.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_is_behind_fetches_the_topology_once() {
+    let mut nodes = three().await;
+    let (current, fetches) = cluster(&mut nodes, 2).await;
+    let client = connect(&nodes[..2], WhenNodeDown::Miss).await;
+    client.get("key").await.unwrap();
+    let entries: Vec<(String, String)> = keys().into_iter().map(|key| (key.clone(), key)).collect();
+    for node in &nodes[..2] {
+        let of_node = entries.iter().find(|(key, _)| client.node_of(key) == node.name).unwrap();
+        client.set(&of_node.0, &of_node.1).await.unwrap();
+    }
+    let fetched_before = fetches.load(Ordering::Relaxed);
+
+    *current.lock().unwrap() = topology(2, &nodes);
+    let (options, keys) = (SetOptions::new(), keys());
+    let (stored, found, single) = tokio::join!(
+        client.set_many(&entries, &options),
+        client.get_many(&keys),
+        client.get("key 7"),
+    );
+    assert!(stored.iter().all(Result::is_ok), "{stored:?}");
+    assert!(found.iter().all(Result::is_ok), "{found:?}");
+    single.unwrap();
+    for (key, _) in &entries {
+        assert!(client.get(key).await.unwrap().is_some(), "{key}");
+        let owner = nodes.iter().find(|node| node.name == client.node_of(key)).unwrap();
+        assert!(owner.has(key), "{key}");
+    }
+    assert!(client.nodes().len() == 3);
+    assert_eq!(fetches.load(Ordering::Relaxed), fetched_before + 1);
 }
 
 #[tokio::test]
