@@ -11,7 +11,7 @@ use crate::budget::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 use crate::clock::Clock;
 use crate::control::CoreSnapshot;
 use crate::driver::{self, Driver, DriverConfig, EpollDriver, UringDriver, Waker};
-use crate::event_loop::{Command, Cpu, EventLoop};
+use crate::event_loop::{Command, Cpu, EventLoop, REFUSED_MAX};
 use crate::gate::Gate;
 use crate::lanes::{CoreMail, Lanes};
 use crate::spinner::Spinner;
@@ -50,7 +50,7 @@ pub(crate) struct Made {
 /// thread that makes it.
 pub(crate) fn run(parts: CoreParts) {
     let config = DriverConfig {
-        connections_max: parts.connections_max,
+        connections_max: parts.connections_max + REFUSED_MAX as u32,
         buffers: RECEIVE_BUFFERS,
         buffer_bytes: RECEIVE_BUFFER_BYTES,
     };
@@ -102,6 +102,7 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         clock,
         spinner: Spinner::new(parts.spin_us),
         cpu: if parts.cpu.is_some() { Cpu::Own } else { Cpu::Shared },
+        refused: Vec::new(),
         mails: Vec::new(),
     };
     if let Err(error) = event_loop.run() {

@@ -12,7 +12,7 @@
 //!
 //! An error of one connection is an input of the engine, never an end of the loop.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,7 @@ use corelane_engine::{
     Agenda, Closing, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
 };
 use corelane_mesh::{Drained, Sleep};
-use corelane_protocol::limits::NOTICE_ID;
-use corelane_protocol::{MonotonicUs, Reply, ReplyHead, RequestId, Status, wire};
+use corelane_protocol::MonotonicUs;
 use corelane_ring::Core;
 use crossbeam_channel::Receiver;
 
@@ -39,6 +38,10 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 const PUBLISH_INTERVAL_US: u64 = 100_000;
 /// Wait while mail is held back by a full lane.
 const WAIT_FOR_LANE: Duration = Duration::from_micros(100);
+
+/// Connections beyond those that the node may have, that a core keeps for as long as telling
+/// them so takes. More of them are closed without a word.
+pub(crate) const REFUSED_MAX: usize = 16;
 
 /// What the control side tells a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub(crate) struct EventLoop<D> {
     pub(crate) clock: Clock,
     pub(crate) spinner: Spinner,
     pub(crate) cpu: Cpu,
+    /// Connections that are open only to learn that they are refused.
+    pub(crate) refused: Vec<ConnectionId>,
     /// Mail taken from the lanes; empty between turns.
     pub(crate) mails: Vec<(u16, CoreMail)>,
 }
@@ -171,14 +176,15 @@ impl<D: Driver> EventLoop<D> {
                 if self.gate.enter() {
                     self.take_over(socket, &[], now);
                 } else {
-                    self.engine.counters_mut().connections_refused += 1;
-                    refuse(socket);
+                    self.refuse(socket, now);
                 }
             }
             Event::AcceptPaused { error } => {
                 self.engine.counters_mut().accept_pauses += 1;
                 tracing::warn!("accepting connections pauses: {error}");
             }
+            Event::AcceptResumed => tracing::info!("accepting connections goes on"),
+            Event::ListeningEnded => self.gate.shut(),
             Event::Received { connection, piece } => {
                 self.engine.received(connection, piece.bytes(), now, &mut world);
                 self.driver.recycle(piece);
@@ -196,7 +202,10 @@ impl<D: Driver> EventLoop<D> {
             }
             Event::Closed { connection } => {
                 self.engine.closed(connection);
-                self.gate.leave();
+                match self.refused.iter().position(|refused| *refused == connection) {
+                    Some(place) => drop(self.refused.swap_remove(place)),
+                    None => self.gate.leave(),
+                }
             }
             Event::Detached { connection, socket } => {
                 if let Some(handover) = self.engine.detached(connection) {
@@ -220,6 +229,20 @@ impl<D: Driver> EventLoop<D> {
         if !received.is_empty() {
             let mut world = World::of(&mut self.driver, &mut self.lanes);
             self.engine.received(id, received, now, &mut world);
+        }
+    }
+
+    /// Tells a client that the node has as many connections as it may. It is a connection until
+    /// it has heard that, since closing it with its hello unread would destroy the notice.
+    fn refuse(&mut self, socket: OwnedFd, now: MonotonicUs) {
+        if self.refused.len() >= REFUSED_MAX {
+            self.engine.counters_mut().connections_refused += 1;
+            return;
+        }
+        let id = self.engine.refused(now);
+        match self.driver.adopt(id, socket) {
+            Ok(()) => self.refused.push(id),
+            Err(_) => self.engine.closed(id),
         }
     }
 
@@ -251,14 +274,20 @@ impl<D: Driver> EventLoop<D> {
             }
             Ok(Command::Stop) => Life::Over,
             // Another core's connections may still need this one: all end together.
-            _ if life == Life::Draining && self.gate.open() == 0 => Life::Over,
+            _ if life == Life::Draining && self.gate.is_deserted() => Life::Over,
             _ => life,
         }
     }
 
     fn publish(&mut self) {
-        let wakes_sent = self.lanes.wakes_sent;
-        self.engine.counters_mut().wakes_sent = wakes_sent;
+        let (wakes_sent, driver) = (self.lanes.wakes_sent, self.driver.counters());
+        let counters = self.engine.counters_mut();
+        counters.wakes_sent = wakes_sent;
+        counters.receive_buffers_exhausted = driver.buffers_exhausted;
+        counters.submissions_delayed = driver.submissions_delayed;
+        counters.completions_withheld = driver.completions_withheld;
+        counters.sends_short = driver.sends_short;
+        counters.system_calls = driver.system_calls;
         self.snapshot.publish(&self.engine.counters().values());
     }
 }
@@ -303,16 +332,4 @@ impl<D: Driver> Output for World<'_, D> {
     fn mail(&mut self, to: Core, mail: Mail) {
         self.lanes.send(to.0, CoreMail::Engine(mail));
     }
-}
-
-/// Tells a client that the node has as many connections as it may, as far as its socket
-/// takes that at once, and closes.
-fn refuse(socket: OwnedFd) {
-    let mut notice = Vec::new();
-    let head = ReplyHead { id: RequestId(NOTICE_ID), ..ReplyHead::default() };
-    let message = "the node has as many connections as it may";
-    let reply = Reply::Failed { status: Status::TooManyConnections, message };
-    wire::encode_reply(&head, &reply, &mut notice);
-    // Whether it arrives makes no difference to what happens next.
-    let _ = std::fs::File::from(socket).write(&notice);
 }

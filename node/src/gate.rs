@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Gate {
     open: AtomicUsize,
     limit: usize,
+    /// Cores that may still accept connections.
+    listening: AtomicUsize,
 }
 
 impl Gate {
-    pub(crate) fn new(limit: usize) -> Gate {
-        Gate { open: AtomicUsize::new(0), limit }
+    pub(crate) fn new(limit: usize, cores: usize) -> Gate {
+        Gate { open: AtomicUsize::new(0), limit, listening: AtomicUsize::new(cores) }
     }
 
     /// Counts one in, unless there are as many as may be.
@@ -29,8 +31,15 @@ impl Gate {
         assert!(open > 0, "no connection leaves that did not enter");
     }
 
-    pub(crate) fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+    /// A core will accept no more.
+    pub(crate) fn shut(&self) {
+        // Whoever sees it shut sees what had entered before.
+        self.listening.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether no connection is left and none can come.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.listening.load(Ordering::Acquire) == 0 && self.open.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -40,11 +49,22 @@ mod tests {
 
     #[test]
     fn lets_in_up_to_the_limit() {
-        let gate = Gate::new(2);
+        let gate = Gate::new(2, 1);
         assert!(gate.enter() && gate.enter());
         assert!(!gate.enter());
-        assert_eq!(gate.open(), 2);
         gate.leave();
         assert!(gate.enter());
+    }
+
+    #[test]
+    fn is_deserted_when_all_are_shut_and_the_last_has_left() {
+        let gate = Gate::new(1, 2);
+        assert!(!gate.is_deserted());
+        gate.shut();
+        assert!(gate.enter());
+        gate.shut();
+        assert!(!gate.is_deserted());
+        gate.leave();
+        assert!(gate.is_deserted());
     }
 }

@@ -97,7 +97,7 @@ impl Node {
         let budget = budget::divide(&config, cores);
         let engines = engine_configs(&config, cores, budget);
         let snapshots = CoreSnapshots::new(count);
-        let gate = Arc::new(Gate::new(config.connections_max));
+        let gate = Arc::new(Gate::new(config.connections_max, count));
         let clock = Clock::start();
         let (made, cores_made) = bounded(count);
 

@@ -1,8 +1,8 @@
-//! A floor server on raw io_uring, through `corelane-uring`: multishot accept and receive
+//! A floor server on raw io_uring, through `corelane-uring`: a multishot receive
 //! into provided buffers, one send a connection a turn, one system call a turn.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub fn serve(listener: TcpListener, post: &Post, service: impl Service) -> io::R
     let ring = Ring::new(&RING).map_err(io::Error::other)?;
     let (connections, dirty, rearm) = Default::default();
     let mut server = Server { ring, service, connections, dirty, rearm };
-    server.ring.accept(LISTENER, listener.as_fd());
+    server.ring.listen(LISTENER, listener.as_fd());
     post.ready();
     while !post.is_over() {
         server.ring.turn(Wait::AtMost(STOP_EVERY))?;
@@ -82,13 +82,10 @@ pub fn serve(listener: TcpListener, post: &Post, service: impl Service) -> io::R
 impl<S: Service> Server<S> {
     fn handle(&mut self, completion: Completion, listener: &TcpListener) -> io::Result<()> {
         match completion {
-            Completion::Accepted { result, armed, .. } => {
-                if let Ok(socket) = result {
-                    self.open(socket)?;
-                }
-                if armed == Armed::Ended {
-                    self.ring.accept(LISTENER, listener.as_fd());
-                }
+            Completion::Incoming { .. } => {
+                let (stream, _) = listener.accept()?;
+                self.open(stream)?;
+                self.ring.listen(LISTENER, listener.as_fd());
             }
             Completion::Received { token, receipt, armed } => self.received(token, receipt, armed),
             Completion::Sent { token, payload: mut buffer, result } => {
@@ -105,13 +102,12 @@ impl<S: Service> Server<S> {
         Ok(())
     }
 
-    fn open(&mut self, socket: std::os::fd::OwnedFd) -> io::Result<()> {
+    fn open(&mut self, stream: TcpStream) -> io::Result<()> {
         let free = self.connections.iter().position(|one| one.state == State::Free);
         let index = free.unwrap_or_else(|| {
             self.connections.push(Connection::default());
             self.connections.len() - 1
         });
-        let stream = std::net::TcpStream::from(socket);
         stream.set_nodelay(true)?;
         self.ring.install(index as u32, stream.into())?;
         let connection = &mut self.connections[index];

@@ -81,6 +81,10 @@ counters! {
     Counter turns "Turns of the event loop.";
     Counter turns_idle "Turns in which nothing had happened.";
     Counter receive_buffers_exhausted "Times a receive ended for want of a free buffer.";
+    Counter submissions_delayed "Operations that found the submission queue full, and waited.";
+    Counter completions_withheld "Turns in which more had completed than the completion queue holds.";
+    Counter sends_short "Sends of which the socket took a part only, and the rest later.";
+    Counter system_calls "System calls of the event loop that wait or submit.";
     Counter accept_pauses "Times accepting paused because it failed (out of file descriptors, say).";
     Gauge output_bytes_pending "Reply bytes waiting to be sent.";
     Gauge items "Entries held.";

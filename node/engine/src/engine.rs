@@ -98,6 +98,19 @@ impl Engine {
         id
     }
 
+    /// A connection came in for which there is no room: it is told so, and closed once it has
+    /// heard.
+    pub fn refused(&mut self, now: MonotonicUs) -> ConnectionId {
+        let id = self.connections.insert(millis(now));
+        let counters = self.counters_mut();
+        counters.connections_opened += 1;
+        counters.connections_refused += 1;
+        let connection = self.connections.get_mut(id).expect("it was just inserted");
+        connection.refuse(NOTICE, Status::TooManyConnections, FULL);
+        self.list(id);
+        id
+    }
+
     /// Bytes arrived.
     pub fn received(
         &mut self,
@@ -594,6 +607,9 @@ impl Engine {
 
 /// The head of replies that nobody asked for.
 const NOTICE: ReplyHead = ReplyHead { id: RequestId(NOTICE_ID), epoch: ShortEpoch(0), part: None };
+
+/// What one is told that there is no room for.
+const FULL: &str = "the node has as many connections as it may";
 
 /// Brings the sum of all reply bytes up to date with one connection's.
 fn account(connection: &mut Connection, dispatcher: &mut Dispatcher) {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// Descriptors that are not client connections: rings, event descriptors, listeners, log, admin.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors that each data core needs besides its connections and listeners: ring or
-/// readiness queue, wake-up, and some in passing.
-pub const DESCRIPTORS_PER_CORE: u64 = 6;
+/// readiness queue, wake-up, some in passing, and connections that are being refused.
+pub const DESCRIPTORS_PER_CORE: u64 = 6 + crate::event_loop::REFUSED_MAX as u64;
 
 /// Facts about the machine that settings depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]

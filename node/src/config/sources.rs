@@ -554,9 +554,9 @@ mod tests {
         let error = resolve_on(&small, &["connections-max=1000"], &[], None).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--connections-max 1000 needs 1092 open files, but the hard limit of this process is \
-             1000: raise it (systemd: LimitNOFILE=1092; shell: ulimit -Hn 1092; docker: --ulimit \
-             nofile=1092), or give --connections-max 908"
+            "--connections-max 1000 needs 1156 open files, but the hard limit of this process is \
+             1000: raise it (systemd: LimitNOFILE=1156; shell: ulimit -Hn 1156; docker: --ulimit \
+             nofile=1156), or give --connections-max 844"
         );
     }
 
@@ -565,8 +565,8 @@ mod tests {
         let mut small = host();
         small.open_files.hard = 4096;
         let resolved = resolve_on(&small, &["cores=16"], &[], None).unwrap();
-        assert_eq!(resolved.config.connections_max, 4096 - 64 - 16 * 7);
-        let fewer = Warning::FewerConnections { hard: 4096, connections_max: 3920 };
+        assert_eq!(resolved.config.connections_max, 4096 - 64 - 16 * 23);
+        let fewer = Warning::FewerConnections { hard: 4096, connections_max: 3664 };
         assert!(resolved.warnings.contains(&fewer));
         assert!(resolved.warnings.contains(&Warning::MoreCoresThanCpus { cores: 16, cpus: 4 }));
     }

@@ -16,15 +16,15 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
-use super::listener::{AcceptFailure, Retry, prepare};
+use super::listener::Listeners;
 use crate::system;
 
-use super::{Closing, Driver, DriverConfig, Event, Piece, StartError, Storage, Wait, Waker};
+use super::{
+    Closing, Driver, DriverConfig, DriverCounters, Event, Piece, StartError, Storage, Wait, Waker,
+};
 
 /// Notifications taken in one turn; the kernel keeps the rest for the next.
 const NOTIFICATIONS_A_TURN: usize = 1024;
-/// Connections accepted from one listener in one turn.
-const ACCEPTS_A_TURN: usize = 64;
 
 /// The waker's token; listeners count down from it, connections up from zero.
 const WAKER: Token = Token(usize::MAX);
@@ -41,10 +41,11 @@ pub struct EpollDriver {
     readable: VecDeque<ConnectionId>,
     /// Connections with something to send that may be written.
     writable: VecDeque<ConnectionId>,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     buffers: Buffers,
     /// Events that are reported by the next turn.
     ready: Vec<Event>,
+    counters: DriverCounters,
 }
 
 struct Connection {
@@ -117,21 +118,6 @@ struct Outgoing {
 /// Pieces of a packet sent by one call: a packet of half a megabyte has few more.
 const PIECES_A_CALL: usize = 32;
 
-struct Listener {
-    /// None once it is closed.
-    socket: Option<OwnedFd>,
-    accepting: Accepting,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    /// The kernel will tell of connections.
-    Waiting,
-    /// There may be more connections.
-    Possible,
-    Paused(Retry),
-}
-
 /// Receive buffers, made when they are first needed.
 struct Buffers {
     free: Vec<Box<[u8]>>,
@@ -171,13 +157,14 @@ impl EpollDriver {
             connections_max: config.connections_max as usize,
             readable: VecDeque::new(),
             writable: VecDeque::new(),
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             buffers: Buffers {
                 free: Vec::new(),
                 unmade: config.buffers,
                 buffer_bytes: config.buffer_bytes as usize,
             },
             ready: Vec::new(),
+            counters: DriverCounters::default(),
         };
         Ok((driver, waker))
     }
@@ -248,6 +235,7 @@ impl EpollDriver {
                 continue;
             };
             let Some(result) = connection.write() else {
+                self.counters.sends_short += 1;
                 continue;
             };
             if let Some(Outgoing { packet, .. }) = connection.outgoing.take() {
@@ -261,6 +249,7 @@ impl EpollDriver {
     fn read(&mut self) {
         for _ in 0..self.readable.len() {
             let Some(mut buffer) = self.buffers.take() else {
+                self.counters.buffers_exhausted += 1;
                 return;
             };
             let id = self.readable.pop_front().expect("counted above");
@@ -294,50 +283,13 @@ impl EpollDriver {
         }
     }
 
-    fn accept(&mut self) {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if let Accepting::Paused(retry) = listener.accepting
-                && retry.left().is_none()
-            {
-                listener.accepting = Accepting::Possible;
-            }
-            let Some(socket) = &listener.socket else {
-                continue;
-            };
-            for _ in 0..ACCEPTS_A_TURN {
-                if listener.accepting != Accepting::Possible {
-                    break;
-                }
-                match accept_one(socket) {
-                    Ok(socket) => self.ready.push(Event::Accepted { socket, listener: index }),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        listener.accepting = Accepting::Waiting;
-                    }
-                    Err(error) => {
-                        if AcceptFailure::of(&error) == AcceptFailure::OfTheProcess {
-                            listener.accepting = Accepting::Paused(Retry::after_a_while());
-                            self.ready.push(Event::AcceptPaused { error });
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// How long the kernel may be waited for, given what is to be done already.
     fn patience(&self, wait: Wait) -> Duration {
-        let Wait::AtMost(mut time) = wait else {
+        let Wait::AtMost(time) = self.listeners.patience(wait) else {
             return Duration::ZERO;
         };
         if !self.ready.is_empty() || (!self.readable.is_empty() && !self.buffers.is_empty()) {
             return Duration::ZERO;
-        }
-        for listener in &self.listeners {
-            match listener.accepting {
-                Accepting::Waiting => {}
-                Accepting::Possible => time = Duration::ZERO,
-                Accepting::Paused(retry) => time = time.min(retry.left().unwrap_or_default()),
-            }
         }
         time
     }
@@ -370,10 +322,8 @@ impl EpollDriver {
                         self.readable.push_back(id);
                     }
                 }
-            } else if let Some(listener) = self.listeners.get_mut(usize::MAX - 1 - token)
-                && listener.accepting == Accepting::Waiting
-            {
-                listener.accepting = Accepting::Possible;
+            } else if usize::MAX - 1 - token < self.listeners.count() {
+                self.listeners.notice(usize::MAX - 1 - token);
             }
         }
         if woken {
@@ -384,22 +334,22 @@ impl EpollDriver {
 
 impl Driver for EpollDriver {
     fn listen(&mut self, listener: OwnedFd) -> io::Result<()> {
-        prepare(&listener)?;
-        SockRef::from(&listener).set_nonblocking(true)?;
         let descriptor = listener.as_raw_fd();
-        let token = Token(usize::MAX - 1 - self.listeners.len());
+        let index = self.listeners.add(listener)?;
         let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
-        self.listeners.push(Listener { socket: Some(listener), accepting: Accepting::Possible });
-        Ok(())
+        let token = Token(usize::MAX - 1 - index);
+        registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
     }
 
     fn stop_listening(&mut self) {
-        for listener in &mut self.listeners {
-            // Closing the last descriptor of a socket takes it out of the poll.
-            listener.socket = None;
-            listener.accepting = Accepting::Waiting;
+        if !self.listeners.is_open() {
+            return;
         }
+        for index in 0..self.listeners.count() {
+            // Closing the last descriptor of a socket takes it out of the poll.
+            self.listeners.close(index, &mut self.ready);
+        }
+        self.ready.push(Event::ListeningEnded);
     }
 
     fn adopt(&mut self, id: ConnectionId, socket: OwnedFd) -> io::Result<()> {
@@ -499,11 +449,17 @@ impl Driver for EpollDriver {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        self.accept();
+        self.counters.system_calls += 1;
+        // The kernel tells of every new connection, without being asked again.
+        self.listeners.accept(&mut self.ready, |_| {});
         self.write();
         self.read();
         events.append(&mut self.ready);
         Ok(())
+    }
+
+    fn counters(&self) -> DriverCounters {
+        self.counters
     }
 }
 
@@ -593,10 +549,4 @@ fn rest<'a>(packet: &'a Packet, mut skip: usize, pieces: &mut [IoSlice<'a>]) -> 
         count += 1;
     }
     count
-}
-
-fn accept_one(listener: &OwnedFd) -> io::Result<OwnedFd> {
-    let (socket, _) = SockRef::from(listener).accept()?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }

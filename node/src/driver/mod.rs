@@ -101,11 +101,13 @@ pub enum Event {
         listener: usize,
     },
     /// Accepting failed (out of file descriptors, say) and is paused; the driver tries
-    /// again by itself after a while.
+    /// again by itself, time after time.
     AcceptPaused {
         /// Why.
         error: io::Error,
     },
+    /// Accepting works again.
+    AcceptResumed,
     /// Bytes arrived.
     Received {
         /// On this connection.
@@ -142,8 +144,25 @@ pub enum Event {
         /// Its socket.
         socket: OwnedFd,
     },
+    /// No connection will be accepted any more.
+    ListeningEnded,
     /// Another thread called [`Waker::wake`].
     Woken,
+}
+
+/// What a driver has run short of, and what it has asked of the kernel, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverCounters {
+    /// Receives that ended, or could not be made, for want of a free buffer.
+    pub buffers_exhausted: u64,
+    /// Operations that found the submission queue full.
+    pub submissions_delayed: u64,
+    /// Turns in which more had completed than the completion queue holds.
+    pub completions_withheld: u64,
+    /// Sends of which the socket took a part only.
+    pub sends_short: u64,
+    /// System calls that wait or submit.
+    pub system_calls: u64,
 }
 
 /// How long a turn may wait for something to happen.
@@ -170,7 +189,8 @@ pub trait Driver {
     /// Starts accepting on a bound, listening socket.
     fn listen(&mut self, listener: OwnedFd) -> io::Result<()>;
 
-    /// Stops accepting on all listeners and closes them.
+    /// Stops accepting on all listeners and closes them. Connections that clients have made by
+    /// now are still reported; [`Event::ListeningEnded`] follows, if there was a listener.
     fn stop_listening(&mut self);
 
     /// Takes a socket over and starts receiving on it.
@@ -209,6 +229,9 @@ pub trait Driver {
     /// # Errors
     /// Only what no retry can mend; the core stops.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
+
+    /// What it has counted.
+    fn counters(&self) -> DriverCounters;
 }
 
 #[cfg(test)]

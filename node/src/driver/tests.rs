@@ -22,6 +22,7 @@ use corelane_shard::ShardConfig;
 use corelane_uring::{Faults, NoFaults};
 use socket2::{SockRef, Socket};
 
+use super::listener::ACCEPTS_A_TURN;
 use super::*;
 
 /// Makes a driver, or none when the machine has no io_uring.
@@ -63,7 +64,9 @@ macro_rules! suite {
                 waits_while_all_buffers_are_held,
                 ends_connections_that_wait_for_a_buffer,
                 wakes_from_another_thread,
+                serves_others_while_many_connect,
                 stops_listening_and_goes_on_serving,
+                reports_connections_made_before_listening_ended,
                 refuses_connections_beyond_its_table,
                 reuses_slots,
                 sends_on_more_connections_than_the_queue_has_entries,
@@ -158,6 +161,8 @@ enum Handling {
 struct Seen {
     accepted: Vec<(usize, OwnedFd)>,
     accept_pauses: usize,
+    accept_resumptions: usize,
+    listening_ended: usize,
     connections: HashMap<ConnectionId, Log>,
     detached: Vec<(ConnectionId, OwnedFd)>,
     held: Vec<Piece>,
@@ -217,6 +222,8 @@ impl<D: Driver> Rig<D> {
         match event {
             Event::Accepted { socket, listener } => self.seen.accepted.push((listener, socket)),
             Event::AcceptPaused { .. } => self.seen.accept_pauses += 1,
+            Event::AcceptResumed => self.seen.accept_resumptions += 1,
+            Event::ListeningEnded => self.seen.listening_ended += 1,
             Event::Received { connection, piece } => {
                 let log = self.seen.connections.get_mut(&connection).unwrap();
                 assert_eq!((log.closed, log.ended), (0, None), "bytes after the end");
@@ -781,6 +788,42 @@ fn wakes_from_another_thread<D: Driver>(make: Make<D>) {
     rig.until("it is woken", |rig| rig.seen.wakes == 1);
 }
 
+/// However many connect at once, a turn takes a few of them and comes to the others.
+fn serves_others_while_many_connect<D: Driver>(make: Make<D>) {
+    const COUNT: usize = 6 * ACCEPTS_A_TURN;
+    let Some(made) = make(CONFIG) else { return };
+    let mut rig = Rig::echoing(made);
+    let (mut client, connection) = rig.connect(0);
+    client.write_all(b"in a hurry").unwrap();
+    let _crowd: Vec<_> = (0..COUNT).map(|_| TcpStream::connect(rig.address).unwrap()).collect();
+    let mut before = 0;
+    rig.until("all are accepted", |rig| {
+        let accepted = rig.seen.accepted.len();
+        assert!(accepted - before <= 2 * ACCEPTS_A_TURN, "{} in two turns", accepted - before);
+        before = accepted;
+        // With injected faults, a turn may do nothing but accept.
+        let served = !rig.log(connection).received.is_empty();
+        assert!(served || accepted < COUNT - ACCEPTS_A_TURN, "nobody else is served");
+        accepted == COUNT
+    });
+    rig.until("the echo is sent", |rig| !rig.log(connection).sent.is_empty());
+    assert_eq!(read_exactly(&mut client, 10), b"in a hurry");
+}
+
+/// The kernel would reset those that are in its queue when the listener is closed.
+fn reports_connections_made_before_listening_ended<D: Driver>(make: Make<D>) {
+    let Some(made) = make(CONFIG) else { return };
+    let mut rig = Rig::new(made);
+    rig.settle();
+    let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(rig.address).unwrap()).collect();
+    rig.driver.stop_listening();
+    rig.until("listening has ended", |rig| rig.seen.listening_ended == 1);
+    assert_eq!(rig.seen.accepted.len(), clients.len());
+    for (_, socket) in &rig.seen.accepted {
+        assert_eq!(SockRef::from(socket).take_error().unwrap().map(|e| e.kind()), None);
+    }
+}
+
 fn stops_listening_and_goes_on_serving<D: Driver>(make: Make<D>) {
     let Some(made) = make(CONFIG) else { return };
     let mut rig = Rig::echoing(made);
@@ -792,6 +835,7 @@ fn stops_listening_and_goes_on_serving<D: Driver>(make: Make<D>) {
         TcpStream::connect(address).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
     });
     rig.driver.stop_listening();
+    assert_eq!(rig.seen.listening_ended, 1);
     client.write_all(b"still there").unwrap();
     rig.until("the echo is sent", |rig| !rig.log(connection).sent.is_empty());
     assert_eq!(read_exactly(&mut client, 11), b"still there");
@@ -906,6 +950,7 @@ fn pauses_accepting_without_descriptors<D: Driver>(made: Option<(D, Waker)>) {
     assert!(rig.seen.accepted.is_empty());
     drop(hoard);
     rig.until("it is accepted", |rig| !rig.seen.accepted.is_empty());
+    assert_eq!((rig.seen.accept_pauses, rig.seen.accept_resumptions), (1, 1));
     drop(late);
 }
 

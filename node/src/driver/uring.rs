@@ -16,10 +16,12 @@ use corelane_engine::{ConnectionId, Packet};
 use corelane_uring::{Armed, Completion, Config, Faults, NoFaults, Receipt, Ring, Token};
 use socket2::SockRef;
 
-use super::listener::{AcceptFailure, Retry, prepare};
+use super::listener::Listeners;
 use crate::system::{self, Sent};
 
-use super::{Closing, Driver, DriverConfig, Event, Piece, StartError, Storage, Wait, Waker};
+use super::{
+    Closing, Driver, DriverConfig, DriverCounters, Event, Piece, StartError, Storage, Wait, Waker,
+};
 
 /// Entries of the submission queue: 32 KiB that stay in the cache. A turn with more
 /// operations makes a further system call.
@@ -34,9 +36,12 @@ pub struct UringDriver<F: Faults = NoFaults> {
     connections: Vec<Option<Connection>>,
     /// Connections whose receive ended for want of a buffer, each once.
     starved: VecDeque<ConnectionId>,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
+    /// Of each listener, whether the kernel is to tell of its next connection.
+    listening: Vec<Listening>,
     /// Events that need no completion, reported by the next turn.
     ready: Vec<Event>,
+    buffers_exhausted: u64,
 }
 
 /// What is going on with one connection.
@@ -93,18 +98,16 @@ enum Ending {
     Detaching,
 }
 
-struct Listener {
-    /// None once it is closed.
-    socket: Option<OwnedFd>,
-    accepting: Accepting,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
+enum Listening {
+    /// No operation.
+    No,
+    /// An operation is under way.
     Armed,
-    Paused(Retry),
-    /// Cancelled, or over.
-    Stopping,
+    /// An operation is under way, and will be the last one.
+    Cancelling,
+    /// The listener is closed.
+    Over,
 }
 
 impl UringDriver {
@@ -137,8 +140,10 @@ impl<F: Faults> UringDriver<F> {
             ring,
             connections: Vec::new(),
             starved: VecDeque::new(),
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
+            listening: Vec::new(),
             ready: Vec::new(),
+            buffers_exhausted: 0,
         };
         Ok((driver, waker))
     }
@@ -224,9 +229,7 @@ impl<F: Faults> UringDriver<F> {
 
     fn handle(&mut self, completion: Completion<Sent>, events: &mut Vec<Event>) {
         match completion {
-            Completion::Accepted { token, result, armed } => {
-                self.accepted(token.slot as usize, result, armed, events)
-            }
+            Completion::Incoming { token } => self.incoming(token.slot as usize, events),
             Completion::Received { token, receipt, armed } => {
                 self.received(id(token), receipt, armed, events)
             }
@@ -273,6 +276,7 @@ impl<F: Faults> UringDriver<F> {
                 }
             },
             Receipt::NoBuffers => {
+                self.buffers_exhausted += 1;
                 if now == Receiving::Starved {
                     self.starved.push_back(id);
                 }
@@ -293,75 +297,61 @@ impl<F: Faults> UringDriver<F> {
         }
     }
 
-    fn accepted(
-        &mut self,
-        index: usize,
-        result: io::Result<OwnedFd>,
-        armed: Armed,
-        events: &mut Vec<Event>,
-    ) {
-        let mut pause = None;
-        match result {
-            Ok(socket) => events.push(Event::Accepted { socket, listener: index }),
-            Err(error) => match AcceptFailure::of(&error) {
-                AcceptFailure::OfOneConnection => {}
-                AcceptFailure::OfTheProcess => pause = Some(error),
-            },
-        }
-        if armed == Armed::Still {
-            return;
-        }
-        let listener = &mut self.listeners[index];
-        if listener.accepting == Accepting::Stopping {
-            listener.socket = None;
-        } else if let Some(error) = pause {
-            listener.accepting = Accepting::Paused(Retry::after_a_while());
-            events.push(Event::AcceptPaused { error });
+    fn incoming(&mut self, index: usize, events: &mut Vec<Event>) {
+        if self.listening[index] == Listening::Cancelling {
+            self.end_listening(index, events);
         } else {
-            self.accept(index);
+            self.listening[index] = Listening::No;
+            self.listeners.notice(index);
         }
     }
 
-    fn accept(&mut self, index: usize) {
-        let listener = &mut self.listeners[index];
-        if let Some(socket) = &listener.socket {
-            listener.accepting = Accepting::Armed;
-            self.ring.accept(listener_token(index), socket.as_fd());
+    /// Closes a listener that no operation looks at.
+    fn end_listening(&mut self, index: usize, events: &mut Vec<Event>) {
+        self.listeners.close(index, events);
+        self.listening[index] = Listening::Over;
+        if self.listening.iter().all(|listening| *listening == Listening::Over) {
+            events.push(Event::ListeningEnded);
         }
     }
 
-    /// Accepts again where the pause is over; how long the turn may wait at most.
-    fn retry_accepting(&mut self, mut wait: Wait) -> Wait {
-        for index in 0..self.listeners.len() {
-            if let Accepting::Paused(retry) = self.listeners[index].accepting {
-                match retry.left() {
-                    None => self.accept(index),
-                    Some(left) => wait = wait.at_most(left),
-                }
+    /// Accepts what a turn may.
+    fn accept(&mut self, events: &mut Vec<Event>) {
+        let (ring, listening) = (&mut self.ring, &mut self.listening);
+        let mut idle = Vec::new();
+        self.listeners.accept(events, |index| idle.push(index));
+        for index in idle {
+            if let Some(socket) = self.listeners.socket(index)
+                && listening[index] == Listening::No
+            {
+                listening[index] = Listening::Armed;
+                ring.listen(listener_token(index), socket);
             }
         }
-        wait
     }
 }
 
 impl<F: Faults> Driver for UringDriver<F> {
     fn listen(&mut self, listener: OwnedFd) -> io::Result<()> {
-        prepare(&listener)?;
-        self.listeners.push(Listener { socket: Some(listener), accepting: Accepting::Stopping });
-        self.accept(self.listeners.len() - 1);
+        self.listeners.add(listener)?;
+        self.listening.push(Listening::No);
         Ok(())
     }
 
     fn stop_listening(&mut self) {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            match listener.accepting {
-                // The socket stays open while the kernel may look at it.
-                Accepting::Armed => self.ring.cancel_accept(listener_token(index)),
-                Accepting::Paused(_) => listener.socket = None,
-                Accepting::Stopping => {}
+        let mut events = std::mem::take(&mut self.ready);
+        for index in 0..self.listening.len() {
+            match self.listening[index] {
+                Listening::Armed => {
+                    // The kernel would keep the socket open for its operation.
+                    self.listening[index] = Listening::Cancelling;
+                    self.ring.cancel_listen(listener_token(index));
+                }
+                Listening::No => self.end_listening(index, &mut events),
+                Listening::Cancelling | Listening::Over => {}
             }
-            listener.accepting = Accepting::Stopping;
         }
+        self.ready = events;
     }
 
     fn adopt(&mut self, id: ConnectionId, socket: OwnedFd) -> io::Result<()> {
@@ -443,7 +433,7 @@ impl<F: Faults> Driver for UringDriver<F> {
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         self.feed_starved();
-        let wait = self.retry_accepting(wait);
+        let wait = self.listeners.patience(wait);
         self.ring.turn(match wait {
             Wait::AtMost(time) if self.ready.is_empty() => corelane_uring::Wait::AtMost(time),
             _ => corelane_uring::Wait::No,
@@ -453,7 +443,19 @@ impl<F: Faults> Driver for UringDriver<F> {
             self.handle(completion, events);
             events.append(&mut self.ready);
         }
+        self.accept(events);
         Ok(())
+    }
+
+    fn counters(&self) -> DriverCounters {
+        let ring = self.ring.counters();
+        DriverCounters {
+            buffers_exhausted: self.buffers_exhausted,
+            submissions_delayed: ring.submissions_delayed,
+            completions_withheld: ring.completions_withheld,
+            sends_short: ring.sends_short,
+            system_calls: ring.system_calls,
+        }
     }
 }
 

@@ -133,9 +133,9 @@ fn a_client_learns_why_it_is_refused(io: Io) {
 
 fn a_node_without_descriptors_waits_for_some(io: Io) {
     // The node makes sure of its limit at start, so the shell leaves it with descriptors
-    // that it knows nothing of. It reserves 71 besides its connections, and uses some 20.
-    let script = "for fd in {10..79}; do eval \"exec $fd</dev/null\"; done; \
-                  ulimit -n 111; exec \"$@\"";
+    // that it knows nothing of. It reserves 87 besides its connections, and uses some 20.
+    let script = "for fd in {10..95}; do eval \"exec $fd</dev/null\"; done; \
+                  ulimit -n 127; exec \"$@\"";
     let direct = serve(io, &["--connections-max", "40"]);
     let mut command = std::process::Command::new("bash");
     command.args(["-c", script, "bash"]).arg(direct.get_program()).args(direct.get_args());

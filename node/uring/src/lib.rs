@@ -2,7 +2,7 @@
 //! lifetime that the caller could get wrong.
 //!
 //! ```text
-//! install, receive, send, cancel, accept …   build an entry; a full queue puts it into the
+//! install, receive, send, cancel, listen …   build an entry; a full queue puts it into the
 //!        │                                   backlog, so that nothing is ever lost
 //!        ▼
 //! Ring::turn                                 one system call: submit all, wait, run the
@@ -42,5 +42,5 @@ pub use event::event_descriptor;
 pub use faults::{Faults, NoFaults};
 pub use operation::Token;
 pub use payload::Payload;
-pub use ring::{Armed, Completion, Config, Receipt, Ring, Wait};
+pub use ring::{Armed, Completion, Config, Counters, Receipt, Ring, Wait};
 pub use unavailable::{Facts, KERNEL_MIN, Unavailable, diagnose};

@@ -30,22 +30,22 @@ pub(crate) const SLOTS_MAX: u32 = 1 << SLOT_BITS;
 pub(crate) enum Kind {
     Receive = 1,
     Send,
-    Accept,
+    Listen,
     Wake,
     CancelReceive,
     CancelSend,
-    CancelAccept,
+    CancelListen,
 }
 
 impl Kind {
     const ALL: [Kind; 7] = [
         Kind::Receive,
         Kind::Send,
-        Kind::Accept,
+        Kind::Listen,
         Kind::Wake,
         Kind::CancelReceive,
         Kind::CancelSend,
-        Kind::CancelAccept,
+        Kind::CancelListen,
     ];
 
     /// What a cancellation of this kind is aimed at.
@@ -53,8 +53,8 @@ impl Kind {
         match self {
             Kind::CancelReceive => Some(Kind::Receive),
             Kind::CancelSend => Some(Kind::Send),
-            Kind::CancelAccept => Some(Kind::Accept),
-            Kind::Receive | Kind::Send | Kind::Accept | Kind::Wake => None,
+            Kind::CancelListen => Some(Kind::Listen),
+            Kind::Receive | Kind::Send | Kind::Listen | Kind::Wake => None,
         }
     }
 }
@@ -155,12 +155,11 @@ pub(crate) fn send(socket: Socket, part: Part, token: Token, report: Report) -> 
     entry.flags(entry_flags).user_data(user_data(Kind::Send, token))
 }
 
-/// Accepts connections until told otherwise.
-pub(crate) fn accept(listener: i32, token: Token) -> Entry {
-    opcode::AcceptMulti::new(types::Fd(listener))
-        .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+/// Reports once that a connection waits to be accepted.
+pub(crate) fn listen(listener: i32, token: Token) -> Entry {
+    opcode::PollAdd::new(types::Fd(listener), libc::POLLIN as u32)
         .build()
-        .user_data(user_data(Kind::Accept, token))
+        .user_data(user_data(Kind::Listen, token))
 }
 
 /// Reports every write to an event descriptor. Its counter need not be read: the kernel

@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, Probe, SubmissionQueue, Submitter, opcode};
 
-use crate::ring::Wait;
+use crate::ring::{Counters, Wait};
 
 /// The queues and the submitter of one `IoUring`, kept for its whole life: the submitter
 /// remembers the registered ring descriptor, which saves every call a look-up.
@@ -75,7 +75,6 @@ impl Queues {
             opcode::RecvMulti::CODE,
             opcode::Send::CODE,
             opcode::SendMsg::CODE,
-            opcode::AcceptMulti::CODE,
             opcode::AsyncCancel2::CODE,
             opcode::PollAdd::CODE,
         ];
@@ -97,7 +96,7 @@ impl Queues {
     }
 
     /// Submits, runs the kernel's deferred work, and waits for a completion.
-    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+    pub(crate) fn enter(&mut self, wait: Wait, counters: &mut Counters) -> io::Result<()> {
         self.submission.sync();
         let queued = self.submission.len() as u32;
         let (want, timeout) = match wait {
@@ -120,6 +119,8 @@ impl Queues {
         let outcome = unsafe { self.submitter.enter(queued, want, flags.bits(), Some(&arguments)) };
         self.submission.sync();
         self.completion.sync();
+        counters.system_calls += 1;
+        counters.completions_withheld += u64::from(self.withholds_completions());
         outcome.map(drop)
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::CancelBuilder;
@@ -70,14 +70,10 @@ pub enum Receipt {
 /// What the kernel has done.
 #[derive(Debug)]
 pub enum Completion<P = Vec<u8>> {
-    /// A connection came in, or could not.
-    Accepted {
-        /// The token that accepting was started with.
+    /// A connection waits to be accepted, or listening was cancelled.
+    Incoming {
+        /// The token that listening was started with.
         token: Token,
-        /// The connection, non-blocking.
-        result: io::Result<OwnedFd>,
-        /// Whether accepting goes on.
-        armed: Armed,
     },
     /// Receiving has something to say.
     Received {
@@ -99,6 +95,19 @@ pub enum Completion<P = Vec<u8>> {
     },
     /// Somebody wrote to the event descriptor.
     Woken,
+}
+
+/// What a ring has run short of, and what it has asked of the kernel, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Operations that found the submission queue full.
+    pub submissions_delayed: u64,
+    /// System calls after which more had completed than the completion queue holds.
+    pub completions_withheld: u64,
+    /// Sends of which the socket took a part only.
+    pub sends_short: u64,
+    /// System calls that wait or submit.
+    pub system_calls: u64,
 }
 
 /// See the crate. One thread uses a ring: the one that takes its first turn.
@@ -124,6 +133,7 @@ pub struct Ring<P: Payload = Vec<u8>, F: Faults = NoFaults> {
     /// How many slots, from the first, are in the registered file table.
     slots_fixed: u32,
     event: Option<OwnedFd>,
+    counters: Counters,
     faults: F,
 }
 
@@ -222,6 +232,7 @@ impl<P: Payload, F: Faults> Ring<P, F> {
             slots_max: config.slots,
             slots_fixed,
             event: None,
+            counters: Counters::default(),
             faults,
         })
     }
@@ -320,21 +331,27 @@ impl<P: Payload, F: Faults> Ring<P, F> {
         }
     }
 
-    /// Begins to accept on a listening socket: completions follow until one says
-    /// [`Armed::Ended`]. The token need not name a slot.
-    pub fn accept(&mut self, token: Token, listener: BorrowedFd<'_>) {
-        self.push(operation::accept(listener.as_raw_fd(), token));
+    /// Reports once, as [`Completion::Incoming`], that a connection waits on a listening
+    /// socket. The token need not name a slot.
+    pub fn listen(&mut self, token: Token, listener: BorrowedFd<'_>) {
+        self.push(operation::listen(listener.as_raw_fd(), token));
     }
 
-    /// Ends accepting; its last completion follows, if it was not there before.
-    pub fn cancel_accept(&mut self, token: Token) {
-        self.push(operation::cancel(Kind::CancelAccept, token));
+    /// Ends listening, if the report was not there before; then it follows. Until then the
+    /// kernel keeps the socket, also when it is closed here.
+    pub fn cancel_listen(&mut self, token: Token) {
+        self.push(operation::cancel(Kind::CancelListen, token));
     }
 
     /// Reports [`Completion::Woken`] whenever somebody writes to `event`, from now on.
     pub fn watch(&mut self, event: OwnedFd) {
         self.event = Some(event);
         self.push_watch();
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// How many receive buffers are not held by the caller.
@@ -455,6 +472,7 @@ impl<P: Payload, F: Faults> Ring<P, F> {
     fn push(&mut self, entry: squeue::Entry) {
         self.in_flight += 1;
         if !self.backlog.is_empty() || !self.queue(&entry) {
+            self.counters.submissions_delayed += 1;
             self.backlog.push_back(entry);
         }
     }
@@ -485,7 +503,7 @@ impl<P: Payload, F: Faults> Ring<P, F> {
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let outcome = match self.faults.enter_error() {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-            None => self.queues.enter(wait),
+            None => self.queues.enter(wait, &mut self.counters),
         };
         self.taken = self.queued - self.queues.left_in_queue();
         match outcome.map_err(|error| (error.raw_os_error(), error)) {
@@ -510,16 +528,14 @@ impl<P: Payload, F: Faults> Ring<P, F> {
                 Some(Completion::Received { token, receipt: self.receipt(entry), armed })
             }
             Kind::Send => self.progress(token, entry.result()),
-            Kind::Accept => {
-                Some(Completion::Accepted { token, result: accepted(entry.result()), armed })
-            }
+            Kind::Listen => Some(Completion::Incoming { token }),
             Kind::Wake => {
                 if armed == Armed::Ended {
                     self.push_watch();
                 }
                 Some(Completion::Woken)
             }
-            Kind::CancelReceive | Kind::CancelSend | Kind::CancelAccept => {
+            Kind::CancelReceive | Kind::CancelSend | Kind::CancelListen => {
                 if entry.result() == -libc::EALREADY {
                     // The operation was just running and may go on: once more.
                     self.push(operation::cancel(kind, token));
@@ -561,6 +577,7 @@ impl<P: Payload, F: Faults> Ring<P, F> {
         outgoing.silent = None;
         if left > 0 && again && outgoing.intent == Intent::SendAll {
             // The socket is full: from now on the kernel waits for it.
+            self.counters.sends_short += 1;
             self.push_send(token, Report::End);
             return None;
         }
@@ -602,14 +619,6 @@ impl<P: Payload, F: Faults> Ring<P, F> {
             }
         }
     }
-}
-
-fn accepted(result: i32) -> io::Result<OwnedFd> {
-    if result < 0 {
-        return Err(io::Error::from_raw_os_error(-result));
-    }
-    // SAFETY: the completion of an accept brings a new descriptor, and is reaped once.
-    Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 
 impl<P: Payload> Outgoing<P> {
