@@ -1,10 +1,11 @@
 //! Many connections, too many, and those whose clients do not behave.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corelane_client::ConnectFailure;
 use corelane_protocol::{Hello, Status};
-use rustix::process::Resource;
+use rustix::process::{Resource, Signal};
 
 use crate::cores::keys_of;
 use crate::process::{Io, Node, WAIT_MAX, block_on, eventually, serve};
@@ -14,6 +15,8 @@ on_both!(
     a_thousand_connections_are_all_served,
     more_connections_than_may_be_are_refused,
     a_client_learns_why_it_is_refused,
+    one_that_is_refused_in_the_middle_of_a_request_learns_it_too,
+    established_connections_are_served_during_a_flood,
     a_node_without_descriptors_waits_for_some,
     half_closed_clients_get_their_replies,
     vanished_clients_leave_nothing_behind,
@@ -131,6 +134,52 @@ fn a_client_learns_why_it_is_refused(io: Io) {
     wire.assert_served();
 }
 
+/// Closing a socket whose input was not read resets the connection, and what was sent to the
+/// client before is lost.
+fn one_that_is_refused_in_the_middle_of_a_request_learns_it_too(io: Io) {
+    let node = Node::start(io, &["--connections-max", "1"]);
+    let mut wire = node.connect();
+    wire.assert_served();
+    for _ in 0..10 {
+        // More than one piece, and there before the node looks at the connection.
+        node.signal(Signal::STOP);
+        let mut refused = node.connect();
+        refused.send(&frame(1, &set(b"key", &vec![b'v'; 100_000])));
+        node.signal(Signal::CONT);
+        let (got, end) = refused.rest();
+        assert_eq!((got, end), (vec![Got::notice(Status::TooManyConnections)], End::Finished));
+    }
+    node.until_counter("connections_refused", |refused| refused == 10);
+    wire.assert_served();
+}
+
+fn established_connections_are_served_during_a_flood(io: Io) {
+    const FLOODERS: usize = 4;
+    let node = Node::start(io, &["--connections-max", "200"]);
+    let address = node.address();
+    let mut wire = node.connect();
+    wire.assert_served();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..FLOODERS {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // Some stay a while, most are gone before they are seen.
+                    let flood: Vec<_> = (0..50).map(|_| Wire::try_connect(address)).collect();
+                    flood.into_iter().flatten().for_each(Wire::vanish);
+                }
+            });
+        }
+        for _ in 0..1_000 {
+            wire.assert_served();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    node.until_counter("connections_open", |open| open == 1);
+    node.until_counter("connections_opened", |opened| opened > 200);
+    wire.assert_served();
+}
+
 fn a_node_without_descriptors_waits_for_some(io: Io) {
     // The node makes sure of its limit at start, so the shell leaves it with descriptors
     // that it knows nothing of. It reserves 87 besides its connections, and uses some 20.
@@ -172,6 +221,9 @@ fn a_node_without_descriptors_waits_for_some(io: Io) {
     for wire in &mut wires {
         wire.assert_served();
     }
+    drop(wires);
+    node.until_counter("accept_pauses", |pauses| pauses >= 1);
+    assert!(node.log().contains("accepting connections goes on"));
 }
 
 fn half_closed_clients_get_their_replies(io: Io) {

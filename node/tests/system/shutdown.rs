@@ -16,6 +16,7 @@ use crate::wire::{End, Got, What, Wire, frame, frame_without_answer, get, set};
 
 on_both!(
     sigterm_under_load_answers_all_that_was_received,
+    connections_not_yet_accepted_at_sigterm_are_served,
     idle_connections_do_not_hold_a_node_up,
     a_client_that_never_stops_is_cut_off_in_time,
     a_second_signal_ends_at_once,
@@ -24,6 +25,26 @@ on_both!(
     a_client_finds_the_next_node,
     clients_under_load_survive_a_rolling_restart,
 );
+
+/// The kernel has made connections that the node has not seen when the signal comes.
+fn connections_not_yet_accepted_at_sigterm_are_served(io: Io) {
+    let node = Node::start(io, &["--cores", "2"]);
+    node.signal(Signal::STOP);
+    let mut wires: Vec<Wire> = (0..100).map(|_| node.connect()).collect();
+    for wire in &mut wires {
+        wire.send(&frame(1, &set(b"key", b"value")));
+    }
+    node.signal(Signal::TERM);
+    node.signal(Signal::CONT);
+    for wire in &mut wires {
+        let (got, end) = wire.rest();
+        assert_eq!(end, End::Finished);
+        assert!(got.iter().any(|got| got.what == What::Done), "{got:?}");
+        assert!(got.contains(&Got::notice(Status::GoingAway)), "{got:?}");
+    }
+    drop(wires);
+    assert_eq!(node.ended().code(), Some(0));
+}
 
 /// An address that no other test uses, so that its port is still there for the next node.
 /// Ports of 127.0.0.1 go to outgoing connections, too.
