@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_engine::{
-    Agenda, Closing, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
+    Agenda, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
 };
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::MonotonicUs;
@@ -44,12 +44,14 @@ const WAIT_FOR_LANE: Duration = Duration::from_micros(100);
 pub(crate) const REFUSED_MAX: usize = 16;
 
 /// What the control side tells a core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// Take no new connections, answer what has arrived, end when all are closed.
     Drain,
     /// End at once.
     Stop,
+    /// Serve the slots of a later topology.
+    Cluster(Arc<ClusterView>),
 }
 
 /// Whether the core has its CPU to itself.
@@ -273,6 +275,10 @@ impl<D: Driver> EventLoop<D> {
                 Life::Draining
             }
             Ok(Command::Stop) => Life::Over,
+            Ok(Command::Cluster(view)) => {
+                self.engine.set_cluster(view);
+                life
+            }
             // Another core's connections may still need this one: all end together.
             _ if life == Life::Draining && self.gate.is_deserted() => Life::Over,
             _ => life,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! config ─► node ─► one data_core a core ─► event_loop: driver ─ engine ─ lanes
-//!                └► control: health, metrics, signals
+//!                └► control: health, metrics, topology, signals
 //! ```
 
 #![deny(unsafe_code)]
@@ -13,6 +13,7 @@ pub mod control;
 pub mod driver;
 pub mod node;
 pub mod system;
+pub mod topology;
 
 mod affinity;
 mod budget;

@@ -76,7 +76,7 @@ impl From<ConfigError> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         let code = match error {
-            StartError::Config(_) => EXIT_CONFIGURATION,
+            StartError::Config(_) | StartError::Topology(_) => EXIT_CONFIGURATION,
             _ => 1,
         };
         Failure { message: error.to_string(), code }

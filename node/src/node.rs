@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use corelane_engine::{DefaultTtl, EngineConfig};
+use corelane_engine::{ClusterView, DefaultTtl, EngineConfig};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
-use corelane_ring::slot_of;
+use corelane_ring::{NodeName as RingName, Topology, slot_of};
 use corelane_shard::{Algorithm, Among, ShardConfig};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
@@ -25,6 +25,7 @@ use crate::gate::Gate;
 use crate::lanes::CoreMail;
 use crate::listeners;
 pub use crate::start::{IoKind, StartError};
+use crate::topology::keeper::{Keeper, RefusedTopology, Taken};
 
 /// A running node. Dropping it stops the cores at once and waits for them.
 pub struct Node {
@@ -43,13 +44,14 @@ struct Handle {
     /// Cores that have ended.
     over: AtomicBool,
     snapshots: CoreSnapshots,
+    topology: Keeper,
 }
 
 impl Handle {
     fn command(&self, command: Command) {
         for (commands, waker) in self.commands.iter().zip(self.wakers.iter()) {
             // A core that has ended needs no command.
-            let _ = commands.send(command);
+            let _ = commands.send(command.clone());
             waker.wake();
         }
     }
@@ -80,6 +82,14 @@ impl NodeControl for Handle {
     fn snapshots(&self) -> &CoreSnapshots {
         &self.snapshots
     }
+
+    fn topology(&self) -> Option<Arc<ClusterView>> {
+        self.topology.in_force()
+    }
+
+    fn offer_topology(&self, topology: Topology) -> Result<Taken, RefusedTopology> {
+        self.topology.offer(topology, |view| self.command(Command::Cluster(view)))
+    }
 }
 
 impl Node {
@@ -93,9 +103,16 @@ impl Node {
         let count = config.cores.count(host.cpus);
         let cores = u16::try_from(count).expect("the configuration bounds the cores");
         let io = choose_io(config.io);
+        let name = RingName::new(config.node_name.as_str())
+            .expect("what a configuration allows as a name is allowed everywhere");
+        let topology = Keeper::open(name, cores, config.topology.clone())?;
+        let cluster = topology.in_force();
+        if cluster.as_ref().is_some_and(|view| view.own().is_none()) {
+            tracing::warn!("the topology has no node {}: this one owns nothing", config.node_name);
+        }
         let opened = listeners::open(&config.listen, cores)?;
         let budget = budget::divide(&config, cores);
-        let engines = engine_configs(&config, cores, budget);
+        let engines = engine_configs(&config, cores, budget, cluster.as_ref());
         let snapshots = CoreSnapshots::new(count);
         let gate = Arc::new(Gate::new(config.connections_max, count));
         let clock = Clock::start();
@@ -144,7 +161,7 @@ impl Node {
             let _ = start.send(Arc::clone(&wakers));
         }
         let (draining, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let control = Arc::new(Handle { commands, wakers, draining, over, snapshots });
+        let control = Arc::new(Handle { commands, wakers, draining, over, snapshots, topology });
         Ok(Node { control, addresses: opened.addresses, core_threads, io, threads })
     }
 
@@ -226,7 +243,12 @@ fn choose_io(io: Io) -> IoKind {
     }
 }
 
-fn engine_configs(config: &Config, cores: u16, budget: Budget) -> Vec<EngineConfig> {
+fn engine_configs(
+    config: &Config,
+    cores: u16,
+    budget: Budget,
+    cluster: Option<&Arc<ClusterView>>,
+) -> Vec<EngineConfig> {
     // Random by the system's own source; the standard library keys its hash maps with it.
     let random = || RandomState::new().hash_one(cores);
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -252,7 +274,7 @@ fn engine_configs(config: &Config, cores: u16, budget: Budget) -> Vec<EngineConf
         core,
         cores,
         node_name: config.node_name.as_str().to_owned(),
-        cluster: None,
+        cluster: cluster.cloned(),
         shard: ShardConfig { random_seed: random(), ..shard.clone() },
         value_bytes_max: config.value_bytes_max,
         default_ttl: config.default_ttl_ms.map_or(DefaultTtl::Never, DefaultTtl::AfterMs),

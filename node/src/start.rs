@@ -7,6 +7,7 @@ use corelane_shard::ShardError;
 use crate::config::ConfigError;
 use crate::driver;
 use crate::listeners::ListenError;
+use crate::topology::keeper::LoadError;
 
 /// The kernel interface that a node uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub enum StartError {
     /// The configuration is impossible on this host.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The topology file is of no use.
+    #[error(transparent)]
+    Topology(#[from] LoadError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Address(#[from] ListenError),

@@ -50,6 +50,8 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// Where health and metrics are served, if they are.
     pub admin: Option<SocketAddr>,
+    /// The file with the topology of the cluster that the node is in, if it is in one.
+    pub topology: Option<PathBuf>,
     /// The data cores.
     pub cores: Cores,
     /// Whether they stay on their CPUs.
@@ -102,6 +104,7 @@ impl Config {
             node_name: name.unwrap_or_else(|| "corelane".parse().expect("a valid name")),
             listen: vec![ListenAddress::Tcp(loopback(7400))],
             admin: Some(loopback(7401)),
+            topology: None,
             cores: Cores::Auto,
             pin: Pin::On,
             io: Io::Auto,

@@ -137,6 +137,26 @@ pub static SETTINGS: &[Setting] = &[
         show: |config| Some(config.node_name.to_string()),
     },
     Setting {
+        name: "topology",
+        value_name: "FILE",
+        arity: Arity::One,
+        heading: Heading::Network,
+        help: "File with the nodes of the cluster and who owns which slots, in TOML or JSON; a later \
+               topology, by PUT /topology on the admin port, replaces it. Without one the node owns \
+               all slots",
+        default_words: Some("none"),
+        read: |config, text| {
+            config.topology = match text {
+                "none" => None,
+                path => Some(path.into()),
+            };
+            Ok(())
+        },
+        show: |config| {
+            Some(or_none(config.topology.as_ref(), |path| path.to_string_lossy().into_owned()))
+        },
+    },
+    Setting {
         name: "cores",
         value_name: "N|LIST",
         arity: Arity::List,

@@ -15,10 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Connections at a time; more wait in the kernel's queue. With [`REQUEST_BYTES_MAX`] and
-/// answers of some 10 KiB a core this bounds what the admin port takes to a few MiB.
+/// answers of some 10 KiB a core this bounds what the admin port takes to about 10 MiB.
 pub(super) const CONNECTIONS_MAX: usize = 32;
-/// Longest request, headers included.
-pub(super) const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Longest request, headers included: room for a topology that names every slot's owner.
+pub(super) const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Longest time without progress of an answer: an idle or slow connection is closed then.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(15);
 /// Pause after a failed accept (out of file descriptors, say).

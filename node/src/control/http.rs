@@ -1,4 +1,5 @@
-//! The admin port: health without credentials, metrics for whoever holds the token.
+//! The admin port: health without credentials, metrics and the topology for whoever holds the
+//! token.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use axum::routing::get;
 use subtle::ConstantTimeEq;
 
 use super::connections::BoundedListener;
-use super::{Phase, Shared, metrics};
+use super::{Phase, Shared, metrics, topology};
 
 /// Serves until an error; for ever without a listener.
 pub(super) async fn serve(
@@ -30,6 +31,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/topology", get(topology::show).put(topology::replace))
         .with_state(shared)
 }
 
@@ -49,10 +51,8 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    if !authorized(&shared, &headers) {
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the node's token is needed as bearer\n")
-            .into_response();
+    if let Err(refusal) = authorize(&shared, &headers) {
+        return *refusal;
     }
     match metrics::render(&shared) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
@@ -61,6 +61,16 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// Lets nobody pass who does not have the token, where there is one.
+pub(super) fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    if authorized(shared, headers) {
+        return Ok(());
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    let message = "the node's token is needed as bearer\n";
+    Err(Box::new((StatusCode::UNAUTHORIZED, challenge, message).into_response()))
 }
 
 /// Compares in a time that depends on the token's length alone.

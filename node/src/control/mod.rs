@@ -11,6 +11,7 @@ mod http;
 mod metrics;
 mod process;
 mod signals;
+mod topology;
 
 use std::any::Any;
 use std::io;
@@ -21,10 +22,13 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use corelane_engine::ClusterView;
 use corelane_engine::counters::CATALOGUE;
+use corelane_ring::Topology;
 use tokio::sync::watch;
 
 use crate::config::Token;
+use crate::topology::keeper::{RefusedTopology, Taken};
 
 /// How many numbers a core publishes.
 pub const NUMBERS: usize = CATALOGUE.len();
@@ -56,7 +60,7 @@ impl Phase {
     }
 }
 
-/// What the control thread asks of the node. No call may block.
+/// What the control thread asks of the node. No call waits for a core.
 pub trait NodeControl: Send + Sync + 'static {
     /// Where the node is in its life.
     fn phase(&self) -> Phase;
@@ -66,6 +70,13 @@ pub trait NodeControl: Send + Sync + 'static {
     fn stop_now(&self);
     /// What the cores publish.
     fn snapshots(&self) -> &CoreSnapshots;
+    /// The cluster as the node sees it, if it is in one.
+    fn topology(&self) -> Option<Arc<ClusterView>>;
+    /// Puts a later topology in force. May write a small file.
+    ///
+    /// # Errors
+    /// It is not taken, and the one before stays.
+    fn offer_topology(&self, topology: Topology) -> Result<Taken, RefusedTopology>;
 }
 
 /// The numbers that each core publishes.

@@ -31,6 +31,15 @@ impl NodeControl for FakeNode {
     fn snapshots(&self) -> &CoreSnapshots {
         &self.snapshots
     }
+
+    fn topology(&self) -> Option<Arc<ClusterView>> {
+        None
+    }
+
+    fn offer_topology(&self, topology: Topology) -> Result<Taken, RefusedTopology> {
+        let epoch = topology.epoch();
+        Err(RefusedTopology::Stale { in_force: epoch, offered: epoch })
+    }
 }
 
 struct Fixture {
@@ -252,6 +261,12 @@ fn the_port_answers_again_after_a_panic() {
         fn stop_now(&self) {}
         fn snapshots(&self) -> &CoreSnapshots {
             &self.0
+        }
+        fn topology(&self) -> Option<Arc<ClusterView>> {
+            None
+        }
+        fn offer_topology(&self, _: Topology) -> Result<Taken, RefusedTopology> {
+            panic!("nobody offers one")
         }
     }
     let fixture = Fixture::start(None);

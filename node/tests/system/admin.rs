@@ -22,11 +22,21 @@ pub(crate) fn get(address: &str, path: &str) -> Answer {
     get_with(address, path, "")
 }
 
-/// The same with further header lines, each with its CRLF.
+/// Puts a body there.
+pub(crate) fn put(address: &str, path: &str, body: &str) -> Answer {
+    let length = format!("Content-Length: {}\r\n", body.len());
+    exchange(address, &format!("PUT {path}"), &length, body)
+}
+
+/// The same as [`get`] with further header lines, each with its CRLF.
 pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> Answer {
+    exchange(address, &format!("GET {path}"), headers, "")
+}
+
+fn exchange(address: &str, what: &str, headers: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the admin port listens");
     stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    let request = format!("{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}");
     stream.write_all(request.as_bytes()).expect("it reads");
     let text = String::from_utf8(read_to_end(stream)).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer over HTTP");

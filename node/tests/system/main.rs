@@ -53,6 +53,8 @@ mod access;
 
 mod admin;
 
+mod cluster;
+
 mod settings;
 
 mod no_uring;
