@@ -40,6 +40,7 @@ pub struct ClientBuilder {
     nodes: Nodes,
     when_node_down: WhenNodeDown,
     watch_interval: Duration,
+    warm_up: Duration,
     token: Vec<u8>,
     timeout: Duration,
     connect_timeout: Duration,
@@ -55,6 +56,7 @@ impl ClientBuilder {
             nodes: Nodes::Given(vec!["127.0.0.1:7400".to_owned()]),
             when_node_down: WhenNodeDown::default(),
             watch_interval: WATCH_INTERVAL_DEFAULT,
+            warm_up: Duration::ZERO,
             token: Vec::new(),
             timeout: TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
@@ -97,6 +99,19 @@ impl ClientBuilder {
     /// How often a file or name of nodes is looked at.
     pub fn watch_interval(mut self, interval: Duration) -> ClientBuilder {
         self.watch_interval = interval;
+        self
+    }
+
+    /// For how long after the nodes changed a key that its new owner does not have is looked for
+    /// at the owner before, and copied from there; by default not at all. Set it where nodes are
+    /// added, or taken out while they still run, without a phase of misses.
+    ///
+    /// Meanwhile a write of a key that moved is preceded by its removal at the owner before, so
+    /// that what was overwritten or deleted is not copied. A copy that was already under way when
+    /// its key was deleted may be read until the client that made it looks back, one round trip
+    /// later, and takes it away.
+    pub fn warm_up(mut self, warm_up: Duration) -> ClientBuilder {
+        self.warm_up = warm_up;
         self
     }
 
@@ -198,7 +213,8 @@ impl ClientBuilder {
             room: self.room,
             when_down: self.when_down,
         };
-        let fleet = Fleet::connect(settings, places.clone(), self.when_node_down).await?;
+        let (when_node_down, warm_up) = (self.when_node_down, self.warm_up);
+        let fleet = Fleet::connect(settings, places.clone(), when_node_down, warm_up).await?;
         if let Nodes::Followed(source) = self.nodes {
             let fleet = Arc::downgrade(&fleet);
             tokio::spawn(watch::follow(source, fleet, places, self.watch_interval));

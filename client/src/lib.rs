@@ -48,6 +48,7 @@ mod lane;
 mod node;
 mod request;
 mod retries;
+mod warm_up;
 
 mod clock;
 mod codec;

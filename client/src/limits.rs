@@ -87,6 +87,8 @@ pub(crate) const DELETES_MAX: usize = 8_192;
 pub(crate) const DELETES_BYTES_MAX: usize = 4 << 20;
 /// Remembered deletes that are made at a time.
 pub(crate) const DELETES_AT_ONCE: usize = 64;
+/// Keys of a multi-get that are copied from the owner before at a time.
+pub(crate) const WARMED_AT_ONCE: usize = 64;
 /// How often a file or a name of nodes is looked at.
 pub(crate) const WATCH_INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 /// Longest file of nodes that is read, in bytes.

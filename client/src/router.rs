@@ -13,7 +13,8 @@ use crate::error::{Error, Executed};
 use crate::fleet::member::Member;
 use crate::fleet::{Fleet, Table, WhenNodeDown};
 use crate::join::join_all;
-use crate::pending::Outcome;
+use crate::limits::WARMED_AT_ONCE;
+use crate::pending::{Expected, Outcome};
 use crate::reply::OwnedReply;
 use crate::request::{Asked, Effect, Requester, Route};
 
@@ -53,13 +54,14 @@ impl Router {
     ) -> Result<OwnedReply, Error> {
         let owner = table.owner(slot);
         table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+        self.clear_previous(table, slot, &asked, deadline).await?;
         let result = self.requester(table, owner, deadline).one(asked).await;
         self.judge(table, owner, deleted(&asked), result.as_ref());
-        result
+        self.or_previous(table, slot, asked, result, deadline).await
     }
 
     /// Takes in what a reply tells of its node.
-    fn judge(
+    pub(crate) fn judge(
         &self,
         table: &Arc<Table>,
         member: &Arc<Member>,
@@ -98,11 +100,21 @@ impl Router {
         results
     }
 
-    async fn start(&self, table: &Table, asked: Asked<'_>, deadline: LocalTime) -> (Slot, Sent) {
+    async fn start(
+        &self,
+        table: &Arc<Table>,
+        asked: Asked<'_>,
+        deadline: LocalTime,
+    ) -> (Slot, Sent) {
         let key = asked.request.key().expect("requests without a key go everywhere");
         let slot = slot_of(key);
         let owner = table.owner(slot);
-        let sent = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
+        let admitted = table.admit(owner, deleted(&asked), self.fleet.clock.now());
+        let cleared = match admitted {
+            Ok(()) => self.clear_previous(table, slot, &asked, deadline).await,
+            Err(error) => Err(error),
+        };
+        let sent = match cleared {
             Ok(()) => {
                 let sent = self.requester(table, owner, deadline).start(asked).await;
                 if let Err(error) = &sent {
@@ -121,11 +133,12 @@ impl Router {
         let table = self.fleet.table();
         let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
         let owner = table.owner(slot);
-        let result = match table.admit(owner, deleted(&asked), self.fleet.clock.now()) {
-            Ok(()) => self.requester(&table, owner, deadline).unanswered(asked).await,
-            Err(error) => Err(error),
+        let sending = async {
+            table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+            self.clear_previous(&table, slot, &asked, deadline).await?;
+            self.requester(&table, owner, deadline).unanswered(asked).await
         };
-        let Err(error) = result else { return Ok(()) };
+        let Err(error) = sending.await else { return Ok(()) };
         match (self.fleet.when_node_down, table.stand_in(slot)) {
             (WhenNodeDown::Gutter { ttl }, Some(member)) if is_down(&error) => {
                 let asked = Asked { request: shortened(asked.request, ttl), ..asked };
@@ -154,6 +167,20 @@ impl Router {
             table = newer;
             let parts = self::parts(&table, keys, &moved, |slot| Some(table.owner(slot)));
             self.gather(&table, &parts, keys, deadline, &mut results).await;
+        }
+
+        let cold: Vec<usize> = (0..keys.len())
+            .filter(|index| results[*index].as_ref().is_some_and(is_miss))
+            .filter(|index| table.previous_owner(slot_of(keys[*index])).is_some())
+            .collect();
+        for some in cold.chunks(WARMED_AT_ONCE) {
+            let asking = some.iter().map(|index| {
+                let (key, least_version) = (keys[*index], None);
+                self.one(Asked::read(Request::Get { key, least_version }, Expected::Value))
+            });
+            for (index, result) in some.iter().zip(join_all(asking.collect()).await) {
+                results[*index] = Some(result);
+            }
         }
 
         let failed: Vec<usize> = (0..keys.len())
@@ -259,7 +286,12 @@ impl Router {
         }
     }
 
-    fn requester(&self, table: &Table, member: &Member, deadline: LocalTime) -> Requester {
+    pub(crate) fn requester(
+        &self,
+        table: &Table,
+        member: &Member,
+        deadline: LocalTime,
+    ) -> Requester {
         let timeout = deadline.since(self.fleet.clock.now());
         Requester { node: Arc::clone(&member.node), timeout, epoch: table.epoch() }
     }
@@ -278,6 +310,10 @@ fn is_down(error: &Error) -> bool {
 
 fn is_moved(result: &Result<OwnedReply, Error>) -> bool {
     matches!(result, Ok(OwnedReply::Failed { status: Status::Moved, .. }))
+}
+
+pub(crate) fn is_miss(result: &Result<OwnedReply, Error>) -> bool {
+    matches!(result, Ok(OwnedReply::Failed { status: Status::NotFound, .. }))
 }
 
 fn miss() -> Result<OwnedReply, Error> {

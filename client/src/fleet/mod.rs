@@ -21,7 +21,7 @@ pub(crate) mod throttle;
 pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use corelane_protocol::{Request, ShortEpoch};
@@ -68,6 +68,8 @@ pub(crate) struct Fleet {
     /// How each node is spoken to; the address is the node's own.
     settings: Settings,
     pub(crate) when_node_down: WhenNodeDown,
+    /// How long the table before is remembered.
+    warm_up: Duration,
     pub(crate) clock: Clock,
     pub(crate) retries: Arc<RetryBudget>,
     table: RwLock<Arc<Table>>,
@@ -78,13 +80,15 @@ pub(crate) struct Fleet {
 }
 
 /// The nodes at one time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Table {
     topology: Topology,
     /// The epoch of the topology where it came from a node; 0 where it was placed here.
     held: Epoch,
     /// By the topology's index.
     members: Vec<Arc<Member>>,
+    /// Who owned the slots before, for as long as that is remembered.
+    before: Option<Box<Table>>,
 }
 
 impl Table {
@@ -102,6 +106,13 @@ impl Table {
     pub(crate) fn stand_in(&self, slot: Slot) -> Option<&Arc<Member>> {
         let others = &self.topology.owners(slot)[1..];
         others.iter().map(|index| &self.members[index.index()]).find(|member| !member.is_down())
+    }
+
+    /// The node that owned a slot before this table, where that was another one and is up.
+    pub(crate) fn previous_owner(&self, slot: Slot) -> Option<&Arc<Member>> {
+        let previous = self.before.as_ref()?.owner(slot);
+        (previous.place.name != self.owner(slot).place.name && !previous.is_down())
+            .then_some(previous)
     }
 
     pub(crate) fn members(&self) -> &[Arc<Member>] {
@@ -153,6 +164,7 @@ impl Fleet {
         settings: Settings,
         places: Vec<Place>,
         when_node_down: WhenNodeDown,
+        warm_up: Duration,
     ) -> Result<Arc<Fleet>, ConnectError> {
         let clock = Clock::start();
         let retries = Arc::new(RetryBudget::new());
@@ -175,34 +187,39 @@ impl Fleet {
         let told =
             table.members.iter().find(|member| member.node.told_epoch() != ShortEpoch::default());
         let told = told.cloned();
-        let fleet = Fleet {
+        let fleet = Arc::new(Fleet {
             settings,
             when_node_down,
+            warm_up,
             clock,
             retries,
             table: RwLock::new(Arc::new(table)),
             fetching: tokio::sync::Mutex::default(),
             fetch_after: AtomicU64::new(0),
-        };
+        });
         if let Some(member) = told {
             // Where that fails, the replies will say again that there is a topology.
             fleet.newer_than(&fleet.table(), &member).await;
         }
-        Ok(Arc::new(fleet))
+        Ok(fleet)
     }
 
     /// Replaces the list of nodes. Requests under way end where they were sent.
     ///
     /// # Errors
     /// What is wrong with the list; the nodes stay as they were.
-    pub(crate) fn set_nodes(&self, places: Vec<Place>) -> Result<(), NodesError> {
+    pub(crate) fn set_nodes(self: &Arc<Fleet>, places: Vec<Place>) -> Result<(), NodesError> {
         self.replace(place(Epoch(1), places, STAND_INS)?, Epoch(0));
         Ok(())
     }
 
     /// A newer table than the one that a request was routed by: the one in force, where that
     /// has changed meanwhile, or what the node knows that gave the request back.
-    pub(crate) async fn newer_than(&self, by: &Arc<Table>, teller: &Member) -> Option<Arc<Table>> {
+    pub(crate) async fn newer_than(
+        self: &Arc<Fleet>,
+        by: &Arc<Table>,
+        teller: &Member,
+    ) -> Option<Arc<Table>> {
         let _fetching = self.fetching.lock().await;
         let current = self.table();
         if !Arc::ptr_eq(&current, by) {
@@ -241,13 +258,21 @@ impl Fleet {
     }
 
     /// Puts a topology in force.
-    fn replace(&self, topology: Topology, held: Epoch) -> Arc<Table> {
+    fn replace(self: &Arc<Fleet>, topology: Topology, held: Epoch) -> Arc<Table> {
         let mut current = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let (settings, clock) = (&self.settings, self.clock);
         let nodes = Nodes { settings, clock, retries: &self.retries, before: Some(&current) };
-        let next = Arc::new(nodes.table(topology, held));
+        let mut next = nodes.table(topology, held);
+        if self.warm_up > Duration::ZERO {
+            // One table back is enough: nodes are not added while others still warm up.
+            next.before = Some(Box::new(Table { before: None, ..(**current).clone() }));
+        }
+        let next = Arc::new(next);
         let before = std::mem::replace(&mut *current, Arc::clone(&next));
         drop(current);
+        if next.before.is_some() {
+            tokio::spawn(end_warm_up(Arc::downgrade(self), Arc::downgrade(&next), self.warm_up));
+        }
         // Nodes that left close their connections; not under the lock.
         drop(before);
         next
@@ -255,6 +280,16 @@ impl Fleet {
 
     pub(crate) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Forgets the table before this one after a while, if this one is still in force.
+async fn end_warm_up(fleet: Weak<Fleet>, table: Weak<Table>, after: Duration) {
+    tokio::time::sleep(after).await;
+    let (Some(fleet), Some(table)) = (fleet.upgrade(), table.upgrade()) else { return };
+    let mut current = fleet.table.write().unwrap_or_else(PoisonError::into_inner);
+    if Arc::ptr_eq(&current, &table) {
+        *current = Arc::new(Table { before: None, ..(*table).clone() });
     }
 }
 
@@ -269,7 +304,7 @@ struct Nodes<'a> {
 impl Nodes<'_> {
     fn table(&self, topology: Topology, held: Epoch) -> Table {
         let members = topology.nodes().iter().map(|place| self.member(place)).collect();
-        Table { topology, held, members }
+        Table { topology, held, members, before: None }
     }
 
     /// The node of the table before, where that has one of the same name and address. Where

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use corelane_ring::Node as Place;
@@ -67,7 +67,7 @@ pub(crate) async fn follow(
         let Some(fleet) = Weak::upgrade(&fleet) else { return };
         if let Ok(places) = read
             && places != current
-            && Arc::as_ref(&fleet).set_nodes(places.clone()).is_ok()
+            && fleet.set_nodes(places.clone()).is_ok()
         {
             current = places;
         }

@@ -10,8 +10,8 @@ use corelane_protocol::wire::{
     DecodeLimits, Decoded, RequestFrame, decode_request, encode_reply, peek_len,
 };
 use corelane_protocol::{
-    MonotonicUs, Redirect, Redirection, Reply, ReplyHead, Request, RequestId, ShortEpoch, Status,
-    Value, Welcome,
+    MonotonicUs, Redirect, Redirection, Remaining, Reply, ReplyHead, Request, RequestId,
+    SetCondition, ShortEpoch, Status, Value, Version, WantVersion, Welcome,
 };
 use corelane_ring::{CoreMap, NodeName, Topology, slot_of};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -318,9 +318,15 @@ impl Peer {
                     self.reply(head.id, &Reply::End).await;
                 }
                 Request::Set(set) => {
+                    let there = entries.lock().unwrap().contains_key(set.key);
+                    if there && set.condition == SetCondition::Absent {
+                        self.reply(head.id, &failed(Status::ConditionFailed)).await;
+                        continue;
+                    }
                     entries.lock().unwrap().insert(set.key.to_vec(), set.value.to_vec());
+                    let version = (head.want_version == WantVersion::Yes).then_some(Version(1));
                     if head.answer == corelane_protocol::Answer::Always {
-                        self.reply(head.id, &Reply::Done { version: None }).await;
+                        self.reply(head.id, &Reply::Done { version }).await;
                     }
                 }
                 Request::Delete { key, .. } => {
@@ -329,6 +335,16 @@ impl Peer {
                         None => missing,
                     };
                     self.reply(head.id, &reply).await;
+                }
+                Request::Exists { key } => {
+                    let there = entries.lock().unwrap().contains_key(key);
+                    let reply = if there { Reply::Done { version: None } } else { missing };
+                    self.reply(head.id, &reply).await;
+                }
+                Request::TtlOf { key } => {
+                    let there = entries.lock().unwrap().contains_key(key);
+                    let never = Reply::Remaining(Remaining::Never);
+                    self.reply(head.id, &if there { never } else { missing }).await;
                 }
                 Request::Topology { held_epoch } => {
                     let view = self.view.clone().expect("the node is in a cluster");

@@ -366,3 +366,68 @@ async fn a_fleet_needs_one_node_that_answers() {
     let error = Client::connect(Vec::<String>::new()).await.unwrap_err();
     assert!(matches!(error.reason, ConnectFailure::Nodes(_)), "{error}");
 }
+
+#[tokio::test]
+async fn what_moved_is_read_from_the_owner_before_and_copied() {
+    let nodes = three().await;
+    let specs: Vec<String> = nodes.iter().map(Living::spec).collect();
+    let builder = Client::builder().nodes(&specs[..2]).warm_up(Duration::from_secs(600));
+    let client = builder.connect().await.unwrap();
+    for key in keys() {
+        client.set(&key, "1").await.unwrap();
+    }
+    client.set_nodes(&specs[..]).unwrap();
+    let moved: Vec<String> = keys().into_iter().filter(|key| client.node_of(key) == "c").collect();
+    assert!(moved.len() > 30);
+    let before = |key: &str| nodes[0].has(key) || nodes[1].has(key);
+
+    // Single and many reads find everything, and leave a copy.
+    for found in client.get_many(&keys()[..150]).await {
+        assert_eq!(found.unwrap().unwrap().bytes, "1");
+    }
+    for key in &keys()[150..180] {
+        assert_eq!(client.get(key).await.unwrap().unwrap().bytes, "1");
+    }
+    let (read, unread): (Vec<&String>, Vec<&String>) =
+        moved.iter().partition(|key| nodes[2].has(key));
+    assert!(read.len() > 20 && !unread.is_empty(), "{} {}", read.len(), unread.len());
+    assert!(moved.iter().all(|key| before(key)));
+
+    // What is deleted or overwritten does not come back from the owner before.
+    client.delete(read[0]).await.unwrap();
+    client.delete(unread[0]).await.unwrap();
+    client.set(unread[1], "2").await.unwrap();
+    for key in [read[0], unread[0], unread[1]] {
+        assert!(!before(key), "{key}");
+    }
+    assert!(client.get(read[0]).await.unwrap().is_none());
+    assert!(client.get(unread[0]).await.unwrap().is_none());
+    assert_eq!(client.get(unread[1]).await.unwrap().unwrap().bytes, "2");
+}
+
+#[tokio::test]
+async fn a_leaving_node_gives_its_entries_away_until_the_warm_up_is_over() {
+    let mut nodes = three().await;
+    let specs: Vec<String> = nodes.iter().map(Living::spec).collect();
+    let builder = Client::builder().nodes(&specs[..]).warm_up(Duration::from_millis(300));
+    let client = builder.connect().await.unwrap();
+    let owned: Vec<String> = keys().into_iter().filter(|key| client.node_of(key) == "c").collect();
+    for key in &owned {
+        client.set(key, "1").await.unwrap();
+    }
+    client.set_nodes(&specs[..2]).unwrap();
+    assert_eq!(client.get(&owned[0]).await.unwrap().unwrap().bytes, "1");
+
+    // Once it is over nobody holds a connection to the node that left.
+    let mut over = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        over.tick().await;
+        if client.get(&owned[1]).await.unwrap().is_none() {
+            break;
+        }
+        nodes[0].entries.lock().unwrap().remove(owned[1].as_bytes());
+        nodes[1].entries.lock().unwrap().remove(owned[1].as_bytes());
+    }
+    nodes[2].kill().await;
+    assert_eq!(client.get(&owned[0]).await.unwrap().unwrap().bytes, "1");
+}
