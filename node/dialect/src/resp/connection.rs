@@ -110,7 +110,7 @@ pub(crate) fn hello<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome<
     if call.state.unauthorized {
         return Err(Refusal::Words(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client \
+             HELLO AUTH <user> <pass> option can be used to authenticate the client \
              and select the RESP protocol version at the same time",
         ));
     }

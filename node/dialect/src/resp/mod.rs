@@ -19,6 +19,7 @@ mod call;
 mod client;
 mod cluster;
 mod commands;
+mod compatibility;
 mod config;
 mod connection;
 mod info;
@@ -33,6 +34,7 @@ mod shape;
 mod write;
 
 pub use client::{ClientFilter, describe_client};
+pub use compatibility::compatibility;
 pub use gather::{Gather, GatherKind, Gathering};
 pub use info::Sections;
 pub use parts::Parts;

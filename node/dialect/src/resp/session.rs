@@ -284,7 +284,7 @@ fn find_and_run<'a>(state: &mut State, mut args: Args<'a>, world: World<'_, 'a>)
         None
     };
     if let Some(refusal) = refusal {
-        if found.name == "exec" && state.transaction.is_some() {
+        if found.name == "exec" {
             return transaction::abort(state, &refusal, found, world.out);
         }
         state.doom();

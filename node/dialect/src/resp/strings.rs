@@ -53,18 +53,22 @@ fn expiry<'a>(args: &mut Args<'a>) -> Result<&'a [u8], Refusal> {
     args.next().ok_or(Refusal::SYNTAX)
 }
 
+/// Redis takes an expiry again if it is in the same unit.
+fn may_follow(unit: Unit, given: Option<(Unit, &[u8])>) -> bool {
+    given.is_none_or(|(earlier, _)| earlier == unit)
+}
+
 pub(crate) fn getex<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome<'a> {
     let [key] = take(&mut args);
     let mut given: Option<(Unit, &[u8])> = None;
     let mut persists = false;
     while let Some(option) = args.next() {
-        if given.is_some() || persists {
-            return Err(Refusal::SYNTAX);
-        }
         match Unit::option(option) {
-            Some(unit) => given = Some((unit, expiry(&mut args)?)),
-            None if is(option, "persist") => persists = true,
-            None => return Err(Refusal::SYNTAX),
+            Some(unit) if may_follow(unit, given) && !persists => {
+                given = Some((unit, expiry(&mut args)?));
+            }
+            None if is(option, "persist") && given.is_none() => persists = true,
+            _ => return Err(Refusal::SYNTAX),
         }
     }
     let ttl = match given {
@@ -90,13 +94,12 @@ pub(crate) fn set<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome<'a
     let mut given: Option<(Unit, &[u8])> = None;
     let mut keeps = false;
     while let Some(option) = args.next() {
-        let has_expiry = given.is_some() || keeps;
         let condition = match set.condition {
             SetCondition::Always => None,
             condition => Some(condition),
         };
         if let Some(unit) = Unit::option(option) {
-            if has_expiry {
+            if keeps || !may_follow(unit, given) {
                 return Err(Refusal::SYNTAX);
             }
             given = Some((unit, expiry(&mut args)?));
@@ -189,6 +192,9 @@ pub(crate) fn strlen<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome
 pub(crate) fn getrange<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome<'a> {
     let [key, start, end] = take(&mut args);
     let (start, end) = (integer(start)?, integer(end)?);
+    // Redis looks at this before it counts from the end, where both could be the first byte.
+    let is_backward = start < 0 && end < 0 && start > end;
+    let (start, end) = if is_backward { (1, 0) } else { (start, end) };
     call.one(Request::GetRange { key, start, end }, Form::Range)
 }
 

@@ -123,7 +123,7 @@ pub(crate) fn exec<'a>(call: &mut Call<'_, 'a>, _: Args<'a>) -> Outcome<'a> {
     Ok(Step::Transaction { shape: step::Shape::Resp(call.shape(form)) })
 }
 
-/// `EXEC` itself was refused: that ends the transaction, too.
+/// `EXEC` itself was refused: that ends the transaction, if there is one.
 pub(crate) fn abort<'a>(
     state: &mut State,
     refusal: &Refusal,

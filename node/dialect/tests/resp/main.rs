@@ -454,3 +454,44 @@ fn any_bytes_are_answered_alike_however_they_are_cut() {
         fuzz::resp(&input, &cuts);
     }
 }
+
+#[test]
+fn what_a_differential_run_found_stays_found() {
+    check(
+        r#"
+        set k v EX 10 EX 20 => +OK|
+        set k v EX 10 KEEPTTL => -ERR syntax error|
+        getex k EX 10 EX 30 => $1|v|
+        getex k persist persist => $1|v|
+        ttl k => :-1|
+        exec x => -EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command|
+        getrange k -20 -40 => $0||
+        getrange k -40 -20 => $1|v|
+        "#,
+    );
+}
+
+#[test]
+fn a_node_with_a_token_is_closed_to_strangers() {
+    let node = Node { token: Some(b"secret") };
+    check_at(
+        &node,
+        r#"
+        get k => -NOAUTH Authentication required.|
+        nosuch => -ERR unknown command 'nosuch', with args beginning with: |
+        get => -ERR wrong number of arguments for 'get' command|
+        ping => -NOAUTH Authentication required.|
+        auth wrong => -WRONGPASS invalid username-password pair or user is disabled.|
+        auth other secret => -WRONGPASS invalid username-password pair or user is disabled.|
+        hello 3 => -NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time|
+        hello 2 auth default wrong => -WRONGPASS invalid username-password pair or user is disabled.|
+        auth secret => +OK|
+        set k v => +OK|
+        get k => $1|v|
+        reset => +RESET|
+        get k => -NOAUTH Authentication required.|
+        auth default secret => +OK|
+        get k => $1|v|
+        "#,
+    );
+}

@@ -134,6 +134,9 @@ impl Map {
                 };
                 let text = String::from_utf8(old.value).map_err(|_| Status::NotANumber)?;
                 let number: i64 = text.parse().map_err(|_| Status::NotANumber)?;
+                if number.to_string() != text {
+                    return Err(Status::NotANumber);
+                }
                 let number = match count.direction {
                     Direction::Increment => number.checked_add_unsigned(count.delta),
                     Direction::Decrement => number.checked_sub_unsigned(count.delta),
