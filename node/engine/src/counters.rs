@@ -90,8 +90,27 @@ counters! {
     Gauge items "Entries held.";
     Gauge memory_budget_bytes "What this core's shard may hold.";
     Gauge memory_used_bytes "What this core's shard holds: entries, index, wheel and ghosts.";
-    Counter evictions "Entries evicted for want of memory.";
+    Gauge items_with_expiry "Entries held that have an expiry.";
+    Gauge memory_payload_bytes "Keys and values held.";
+    Gauge memory_slack_bytes "Pages of entries less keys and values in them: headers, rounding, free room.";
+    Gauge memory_compaction_debt_bytes "Free room in pages of entries, which compaction could win back.";
+    Gauge memory_index_bytes "The index: its pages and fixed tables.";
+    Gauge memory_timers_bytes "The timer wheel's pages.";
+    Gauge memory_policy_bytes "What the policy remembers: probation queue and ghost.";
+    Gauge memory_large_bytes "Pages of large values.";
+    Counter evictions "Entries evicted, for whatever reason.";
+    Counter evictions_by_policy "Entries evicted as the policy's next candidates.";
+    Counter evictions_with_page "Entries evicted, by the policy's leave, with the page that they were in.";
+    Counter evictions_in_haste "Entries evicted unasked with a page that had to be emptied at once.";
+    Counter evictions_by_budget "Entries evicted because the memory was lowered.";
+    Counter evicted_bytes "Keys and values evicted.";
+    Gauge eviction_probation_ms "How old entries are that are evicted unused (policy s3).";
+    Gauge eviction_round_ms "How long the last round of the clock hand took: what nobody used for so long goes.";
     Counter expirations "Entries removed because their time had come.";
+    Counter expirations_on_access "Of these, those that a write or an eviction came upon.";
+    Counter expirations_by_timer "Of these, those that their timer removed.";
+    Counter written_bytes "Keys and values written.";
+    Counter moved_bytes "Bytes of entries moved by compaction.";
     Counter out_of_memory "Writes refused for want of memory.";
 }
 

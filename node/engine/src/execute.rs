@@ -491,7 +491,26 @@ impl Executor {
         self.counters.items = self.shard.len();
         self.counters.memory_budget_bytes = stats.budget_bytes;
         self.counters.memory_used_bytes = stats.used_bytes;
+        self.counters.items_with_expiry = stats.items_with_expiry;
+        self.counters.memory_payload_bytes = stats.payload_bytes;
+        self.counters.memory_slack_bytes = stats.slack_bytes;
+        self.counters.memory_compaction_debt_bytes = stats.compaction_debt_bytes;
+        self.counters.memory_index_bytes = stats.index_bytes;
+        self.counters.memory_timers_bytes = stats.wheel_bytes;
+        self.counters.memory_policy_bytes = stats.policy_bytes;
+        self.counters.memory_large_bytes = stats.large_bytes;
         self.counters.evictions = stats.evicted;
+        self.counters.evictions_by_policy = stats.evicted_by_policy;
+        self.counters.evictions_with_page = stats.evicted_with_page;
+        self.counters.evictions_in_haste = stats.evicted_in_haste;
+        self.counters.evictions_by_budget = stats.evicted_by_budget;
+        self.counters.evicted_bytes = stats.evicted_bytes;
+        self.counters.eviction_probation_ms = stats.probation_ms;
+        self.counters.eviction_round_ms = stats.hand_round_ms;
+        self.counters.expirations_on_access = stats.expired_on_access;
+        self.counters.expirations_by_timer = stats.expired_by_wheel;
+        self.counters.written_bytes = stats.written_bytes;
+        self.counters.moved_bytes = stats.moved_bytes;
         self.counters.expirations = stats.expired_on_access + stats.expired_by_wheel;
         self.counters.out_of_memory = stats.refused;
     }

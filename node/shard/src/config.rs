@@ -18,8 +18,8 @@ pub struct ShardConfig {
     pub hash: TableHash,
     /// What is evicted when the budget is used up.
     pub policy: Policy,
-    /// At most this many entries, whatever their size. For comparisons with caches that are
-    /// limited so.
+    /// At most this many entries, whatever their size: beyond, entries are evicted, or new ones
+    /// refused. For comparisons with caches that are limited so.
     pub items_max: u64,
     /// The longest value, in bytes.
     pub value_bytes_max: u64,
@@ -31,6 +31,10 @@ pub struct ShardConfig {
     pub random_seed: u64,
     /// Whether the kernel may back the arena with huge pages.
     pub huge_pages: HugePages,
+    /// The memory (NUMA) node that the arena's memory should come from, whichever thread
+    /// touches it first; others help out where it has none left. Without one, memory comes
+    /// from the node of whoever touches it first.
+    pub memory_node: Option<u16>,
 }
 
 impl ShardConfig {
@@ -49,6 +53,7 @@ impl ShardConfig {
             version_seed: 1,
             random_seed: 1,
             huge_pages: HugePages::Never,
+            memory_node: None,
         }
     }
 }

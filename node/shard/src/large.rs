@@ -300,11 +300,11 @@ fn is_held(heap: &Heap, first: Handle) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::HugePages;
+    use crate::reserve::Backing;
 
     #[test]
     fn chains_hold_values_of_every_size() {
-        let mut heap = Heap::new(64, HugePages::Never).expect("address space");
+        let mut heap = Heap::new(64, Backing::PLAIN).expect("address space");
         let mut discarded = Discarded::default();
         for length in [1, 4_080, 4_081, 16_000, 20_000, 65_520, 65_521, 70_000, 1 << 20] {
             let value: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();

@@ -13,6 +13,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::HugePages;
 
+/// What memory a reservation is to get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backing {
+    pub(crate) huge_pages: HugePages,
+    /// See [`ShardConfig::memory_node`](crate::ShardConfig::memory_node).
+    pub(crate) memory_node: Option<u16>,
+}
+
+impl Backing {
+    /// Small pages from wherever they are touched.
+    pub(crate) const PLAIN: Self = Self { huge_pages: HugePages::Never, memory_node: None };
+}
+
+/// How far the arena is used, for the helper that faults memory in.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Bytes from the start that were handed out.
+    pub(crate) used: AtomicU64,
+    /// Bytes from the start that the budget allows.
+    pub(crate) allowed: AtomicU64,
+}
+
 /// A private anonymous mapping, zero until written.
 ///
 /// Invariants:
@@ -50,7 +72,7 @@ unsafe impl Sync for Reservation {}
 
 impl Reservation {
     /// Reserves address space, rounded up to whole system pages by the kernel.
-    pub(crate) fn new(bytes: usize, huge_pages: HugePages) -> io::Result<Self> {
+    pub(crate) fn new(bytes: usize, backing: Backing) -> io::Result<Self> {
         assert!(bytes > 0 && bytes < isize::MAX as usize);
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches
         // nothing that exists.
@@ -68,7 +90,7 @@ impl Reservation {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast::<u8>()).expect("the kernel maps nothing at address 0");
-        let advice = match huge_pages {
+        let advice = match backing.huge_pages {
             HugePages::Never => libc::MADV_NOHUGEPAGE,
             HugePages::Advise => libc::MADV_HUGEPAGE,
         };
@@ -76,6 +98,9 @@ impl Reservation {
         // SAFETY: MAPPED; the advice changes no content.
         unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
         let mapping = Arc::new(Mapping { base: base.as_ptr().addr(), bytes });
+        if let Some(node) = backing.memory_node {
+            prefer_node(&mapping, node)?;
+        }
         Ok(Self { base, bytes, mapping })
     }
 
@@ -171,8 +196,8 @@ impl Reservation {
         };
     }
 
-    /// A helper that faults memory in ahead of `progress`, in bytes from the start.
-    pub(crate) fn prefaulter(&self, progress: Arc<AtomicU64>) -> Prefaulter {
+    /// A helper that faults memory in ahead of its use.
+    pub(crate) fn prefaulter(&self, progress: Arc<Progress>) -> Prefaulter {
         Prefaulter { mapping: self.mapping.clone(), progress, done: 0 }
     }
 }
@@ -229,23 +254,23 @@ impl Drop for Pin {
 /// it touches counts as the shard's.
 pub struct Prefaulter {
     mapping: Arc<Mapping>,
-    /// Bytes from the start that the shard has used.
-    progress: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     /// Bytes from the start that were faulted in.
     done: u64,
 }
 
 impl Prefaulter {
     /// Faults in at most `most` bytes, while less than `ahead` bytes beyond what the shard uses
-    /// are there and `budget`, in bytes, is not passed. Returns how many; zero says to look
-    /// again later.
+    /// are there and its budget is not passed. Returns how many; zero says to look again later.
+    /// An `ahead` of `u64::MAX` faults in the whole budget.
     ///
     /// # Errors
     /// The kernel refused: `EINVAL` before Linux 5.14, `ENOMEM` where memory is short.
-    pub fn step(&mut self, ahead: u64, budget: u64, most: u64) -> io::Result<u64> {
+    pub fn step(&mut self, ahead: u64, most: u64) -> io::Result<u64> {
         const STEP_BYTES: u64 = 64 << 10;
-        let used = self.progress.load(Ordering::Relaxed);
-        let end = (used + ahead).min(budget).min(self.mapping.bytes as u64);
+        let used = self.progress.used.load(Ordering::Relaxed);
+        let allowed = self.progress.allowed.load(Ordering::Relaxed);
+        let end = used.saturating_add(ahead).min(allowed).min(self.mapping.bytes as u64);
         let start = self.done.max(used) / STEP_BYTES * STEP_BYTES;
         let bytes = end.saturating_sub(start).min(most) / STEP_BYTES * STEP_BYTES;
         if bytes == 0 {
@@ -265,6 +290,38 @@ impl Prefaulter {
         }
         self.done = start + bytes;
         Ok(bytes)
+    }
+}
+
+/// Asks for a mapping's memory from one node, others helping out (`MPOL_PREFERRED` of
+/// mbind(2)). A kernel without NUMA has one node only, and need not be asked.
+fn prefer_node(mapping: &Mapping, node: u16) -> io::Result<()> {
+    const MPOL_PREFERRED: libc::c_int = 1;
+    const MASK_BITS: usize = 1024;
+    let node = usize::from(node);
+    if node >= MASK_BITS {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut mask = [0_u64; MASK_BITS / 64];
+    mask[node / 64] = 1 << (node % 64);
+    // SAFETY: the range is the whole mapping, whose content the call does not touch; the
+    // kernel reads as many bits of `mask` as it is told, less one.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            mapping.base,
+            mapping.bytes,
+            MPOL_PREFERRED,
+            mask.as_ptr(),
+            MASK_BITS + 1,
+            0,
+        )
+    };
+    let error = io::Error::last_os_error();
+    match result {
+        0 => Ok(()),
+        _ if error.raw_os_error() == Some(libc::ENOSYS) && node == 0 => Ok(()),
+        _ => Err(error),
     }
 }
 
@@ -289,7 +346,7 @@ pub(crate) struct Table<T> {
 impl<T: Zeroed> Table<T> {
     pub(crate) fn new(length: usize) -> io::Result<Self> {
         let bytes = length.max(1) * size_of::<T>();
-        Ok(Self { memory: Reservation::new(bytes, HugePages::Never)?, length, values: PhantomData })
+        Ok(Self { memory: Reservation::new(bytes, Backing::PLAIN)?, length, values: PhantomData })
     }
 }
 
@@ -335,7 +392,7 @@ mod tests {
 
     #[test]
     fn memory_is_zero_until_written_and_after_release() {
-        let mut memory = Reservation::new(1 << 20, HugePages::Never).expect("address space");
+        let mut memory = Reservation::new(1 << 20, Backing::PLAIN).expect("address space");
         assert!(memory.bytes(0..1 << 20).iter().all(|byte| *byte == 0));
         memory.bytes_mut(4096..8192).fill(7);
         assert_eq!(memory.words(512..513), [0x0707_0707_0707_0707]);
@@ -350,24 +407,39 @@ mod tests {
 
     #[test]
     fn faulting_in_stays_ahead_and_changes_nothing() {
-        let mut memory = Reservation::new(4 << 20, HugePages::Never).expect("address space");
+        let mut memory = Reservation::new(4 << 20, Backing::PLAIN).expect("address space");
         memory.bytes_mut(1 << 20..(1 << 20) + 1)[0] = 5;
-        let progress = Arc::new(AtomicU64::new(1 << 20));
+        let progress = Arc::new(Progress::default());
+        progress.used.store(1 << 20, Ordering::Relaxed);
+        progress.allowed.store(4 << 20, Ordering::Relaxed);
         let mut prefaulter = memory.prefaulter(progress.clone());
-        match prefaulter.step(1 << 20, 4 << 20, 256 << 10) {
+        match prefaulter.step(1 << 20, 256 << 10) {
             Ok(bytes) => assert_eq!(bytes, 256 << 10),
             Err(error) => {
                 assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
                 return;
             }
         }
-        while prefaulter.step(1 << 20, 4 << 20, 256 << 10).expect("memory") > 0 {}
+        while prefaulter.step(1 << 20, 256 << 10).expect("memory") > 0 {}
         assert_eq!(prefaulter.done, 2 << 20);
-        progress.store(4 << 20, Ordering::Relaxed);
-        assert_eq!(prefaulter.step(1 << 20, 4 << 20, 1 << 20).expect("memory"), 0);
+        progress.used.store(4 << 20, Ordering::Relaxed);
+        assert_eq!(prefaulter.step(1 << 20, 1 << 20).expect("memory"), 0);
         assert_eq!(memory.bytes(1 << 20..(1 << 20) + 1), [5]);
         drop(memory);
         drop(prefaulter);
+    }
+
+    #[test]
+    fn memory_can_be_asked_for_from_a_node() {
+        let from = |node| {
+            let backing = Backing { memory_node: Some(node), ..Backing::PLAIN };
+            Reservation::new(1 << 20, backing)
+        };
+        let mut memory = from(0).expect("there is a first node");
+        memory.bytes_mut(0..1 << 20).fill(7);
+        assert!(memory.bytes(0..1 << 20).iter().all(|byte| *byte == 7));
+        // No machine has so many.
+        assert!(from(1023).is_err() && from(u16::MAX).is_err());
     }
 
     #[test]

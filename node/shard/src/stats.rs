@@ -23,14 +23,30 @@ pub struct ShardStats {
     pub policy_bytes: u64,
     /// Pages of large values.
     pub large_bytes: u64,
-    /// Entries evicted to make room.
+    /// Bytes of free slots in entry pages, which compaction could win back; part of the slack.
+    pub compaction_debt_bytes: u64,
+    /// Entries evicted, for whatever reason.
     pub evicted: u64,
+    /// Of these, those that were the policy's next candidates when room was needed.
+    pub evicted_by_policy: u64,
+    /// Those that the policy let go as they lay in a page that was being emptied.
+    pub evicted_with_page: u64,
+    /// Those that went unasked, as a page had to be emptied in a hurry.
+    pub evicted_in_haste: u64,
+    /// Those that went because the budget was lowered.
+    pub evicted_by_budget: u64,
     /// Payload of these.
     pub evicted_bytes: u64,
     /// Entries found expired by a write or a policy, before the wheel came to them.
     pub expired_on_access: u64,
     /// Entries reclaimed by the wheel.
     pub expired_by_wheel: u64,
+    /// Milliseconds from their writing to the end of their probation, of those for which it
+    /// ended last (`s3`): the age of what is evicted unused.
+    pub probation_ms: u64,
+    /// Milliseconds that the clock hand took for its last whole round: what nobody used for
+    /// so long goes.
+    pub hand_round_ms: u64,
     /// Bytes of entries written.
     pub written_bytes: u64,
     /// Bytes of entries moved by compaction: write amplification is one plus their ratio.

@@ -427,10 +427,10 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::config::HugePages;
+    use crate::reserve::Backing;
 
     fn heap() -> Heap {
-        Heap::new(64, HugePages::Never).expect("address space")
+        Heap::new(64, Backing::PLAIN).expect("address space")
     }
 
     /// Timers of all lengths fire in time: not before, and hardly over 1/64 late.

@@ -1,5 +1,7 @@
 //! What is used, what may be used, and memory that goes back to the system.
 
+use std::sync::atomic::Ordering;
+
 use super::{Heap, NO_PAGE};
 use crate::class::{Class, Kind, PAGE_BYTES};
 use crate::reserve::Prefaulter;
@@ -8,6 +10,8 @@ impl Heap {
     /// Sets the budget, in pages.
     pub(crate) fn set_limit(&mut self, pages: u32) {
         self.limit = pages;
+        let allowed = (u64::from(pages) + 1) * PAGE_BYTES as u64;
+        self.progress.allowed.store(allowed, Ordering::Relaxed);
     }
 
     pub(crate) fn limit(&self) -> u32 {

@@ -25,8 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::class::{CLASSES, Class, KINDS, PAGE_BYTES};
-use crate::config::HugePages;
-use crate::reserve::{Pin, Reservation, Table, Zeroed};
+use crate::reserve::{Backing, Pin, Progress, Reservation, Table, Zeroed};
 
 /// Pages of address space beyond the largest budget.
 const SPARE_PAGES: u32 = 1024;
@@ -135,8 +134,8 @@ pub(crate) struct Heap {
     pages: Table<Page>,
     /// Pages never used start here.
     untouched: u32,
-    /// The same in bytes, for the helper that faults memory in.
-    progress: Arc<AtomicU64>,
+    /// For the helper that faults memory in.
+    progress: Arc<Progress>,
     /// First page of the free pages that hold memory, and how many.
     free_resident: u32,
     free_resident_count: u32,
@@ -169,14 +168,14 @@ impl Heap {
     }
 
     /// A heap for budgets up to `pages_max`.
-    pub(crate) fn new(pages_max: u32, huge_pages: HugePages) -> io::Result<Self> {
+    pub(crate) fn new(pages_max: u32, backing: Backing) -> io::Result<Self> {
         // Page 0 stays unused, so that no handle is zero.
         let reserved = pages_max as usize + SPARE_PAGES as usize + 1;
         Ok(Self {
-            arena: Reservation::new(reserved * PAGE_BYTES, huge_pages)?,
+            arena: Reservation::new(reserved * PAGE_BYTES, backing)?,
             pages: Table::new(reserved)?,
             untouched: 1,
-            progress: Arc::new(AtomicU64::new(PAGE_BYTES as u64)),
+            progress: Arc::new(Progress::default()),
             free_resident: NO_PAGE,
             free_resident_count: 0,
             free_released: NO_PAGE,

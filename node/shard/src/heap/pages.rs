@@ -41,7 +41,9 @@ impl Heap {
             // Pages at multiples of 32 GiB stay unused: no handle in use has a zero low half.
             let unusable = (1_u64 << 32) * 8 / PAGE_BYTES as u64;
             self.untouched += if u64::from(number + 1) % unusable == 0 { 2 } else { 1 };
-            self.progress.store(u64::from(self.untouched) * PAGE_BYTES as u64, Ordering::Relaxed);
+            self.progress
+                .used
+                .store(u64::from(self.untouched) * PAGE_BYTES as u64, Ordering::Relaxed);
             assert!((number as usize) < self.pages.len(), "the arena's address space is used up");
             number
         };

@@ -134,12 +134,12 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::config::HugePages;
+    use crate::reserve::Backing;
 
     #[test]
     fn recent_hashes_are_known_and_others_are_not() {
         let mut random = StdRng::seed_from_u64(6);
-        let mut heap = Heap::new(64, HugePages::Never).expect("address space");
+        let mut heap = Heap::new(64, Backing::PLAIN).expect("address space");
         let mut ghost = Ghost::default();
         assert!(!ghost.remove(&mut heap, 1));
         for _ in 0..5 {

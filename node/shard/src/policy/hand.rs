@@ -8,6 +8,7 @@ use crate::index::leaf::group_at;
 use crate::index::word::Word;
 use crate::index::{Index, Leaf, Position};
 use crate::reserve::prefetch;
+use crate::types::Millis;
 
 const PHASES: usize = 8;
 
@@ -18,6 +19,10 @@ pub(super) struct Hand {
     phase: usize,
     /// The next group of the leaf, within the phase's eighth.
     group: usize,
+    /// When this round of all phases began.
+    round_since: Millis,
+    /// How long the last one took.
+    round_ms: u64,
 }
 
 impl Hand {
@@ -30,7 +35,7 @@ impl Hand {
         mut each: impl FnMut(&Leaf, Word) -> Option<Word>,
     ) -> Option<usize> {
         let Some(leaf) = ground.index.leaf_from(ground.heap, self.position) else {
-            self.phase = (self.phase + 1) % PHASES;
+            self.next_phase(ground.now);
             self.group = 0;
             let at_start = std::mem::take(&mut self.position) == Position::default();
             return if at_start { None } else { Some(0) };
@@ -66,12 +71,25 @@ impl Hand {
                 Some(position) => self.position = position,
                 None => {
                     self.position = Position::default();
-                    self.phase = (self.phase + 1) % PHASES;
+                    self.next_phase(ground.now);
                 }
             }
             self.prefetch_next(ground);
         }
         Some(met)
+    }
+
+    fn next_phase(&mut self, now: Millis) {
+        self.phase = (self.phase + 1) % PHASES;
+        if self.phase == 0 {
+            self.round_ms = now.0.saturating_sub(self.round_since.0);
+            self.round_since = now;
+        }
+    }
+
+    /// Milliseconds that the last whole round took.
+    pub(super) fn round_ms(&self) -> u64 {
+        self.round_ms
     }
 
     /// Which eighth of a leaf this round looks at: another in each slot, so that of leaves with

@@ -20,7 +20,7 @@ use self::queue::Queue;
 use crate::config::{Algorithm, Among, Policy};
 use crate::heap::{Handle, Heap};
 use crate::index::word::Word;
-use crate::index::{Index, Leaf};
+use crate::index::{Index, Leaf, Mark};
 use crate::reserve::prefetch;
 use crate::types::Millis;
 use crate::wheel::Wheel;
@@ -56,6 +56,8 @@ pub(crate) struct Evictor {
     /// Entries on probation, the oldest first.
     queue: Queue,
     ghost: Ghost,
+    /// How long the entries were in the queue that left it last.
+    probation_ms: u64,
     candidates: [Option<Candidate>; CANDIDATES_MAX],
     candidate_count: usize,
     random: Random,
@@ -80,6 +82,7 @@ impl Evictor {
             hand: Hand::default(),
             queue: Queue::default(),
             ghost: Ghost::default(),
+            probation_ms: 0,
             candidates: [None; CANDIDATES_MAX],
             candidate_count: 0,
             random: Random(random_seed | 1),
@@ -140,10 +143,27 @@ impl Evictor {
     }
 
     /// An entry was inserted with this word.
-    pub(crate) fn inserted(&mut self, heap: &mut Heap, slot: u16, hash: u64, word: Word) {
+    pub(crate) fn inserted(
+        &mut self,
+        heap: &mut Heap,
+        slot: u16,
+        hash: u64,
+        word: Word,
+        now: Millis,
+    ) {
         if word.on_probation() {
-            self.queue.push(heap, crate::index::Mark::new(slot, hash));
+            self.queue.push(heap, Mark::new(slot, hash), now);
         }
+    }
+
+    /// See [`ShardStats::probation_ms`](crate::ShardStats::probation_ms).
+    pub(crate) fn probation_ms(&self) -> u64 {
+        self.probation_ms
+    }
+
+    /// See [`ShardStats::hand_round_ms`](crate::ShardStats::hand_round_ms).
+    pub(crate) fn hand_round_ms(&self) -> u64 {
+        self.hand.round_ms()
     }
 
     /// An entry was evicted; it may be remembered.

@@ -24,6 +24,9 @@ const USES_MIN: u8 = 1;
 
 pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Among) {
     if evictor.queue.len() > ground.index.items() / PROBATION_SHARE {
+        if let Some(since) = evictor.queue.since() {
+            evictor.probation_ms = ground.now.0.saturating_sub(since.0);
+        }
         for mark in evictor.queue.upcoming(ground.heap, evictor.wanted(ground)) {
             ground.index.prefetch_marked(ground.heap, mark);
         }

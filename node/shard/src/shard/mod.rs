@@ -35,7 +35,7 @@ use crate::index::word::Word;
 use crate::index::{Found, Index};
 use crate::large::Discarded;
 use crate::policy::Evictor;
-use crate::reserve::Prefaulter;
+use crate::reserve::{Backing, Prefaulter};
 use crate::stats::ShardStats;
 use crate::types::{Cause, Change, Changes, Key, SLOTS, SPACES, ShardError};
 use crate::wheel::Wheel;
@@ -76,10 +76,21 @@ pub struct Shard {
     counts: Counts,
 }
 
+/// Why an entry is evicted; see the fields of [`ShardStats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Eviction {
+    Policy,
+    Page,
+    Haste,
+    Budget,
+}
+
+const EVICTIONS: usize = 4;
+
 /// What happened since the shard was made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    evicted: u64,
+    evicted: [u64; EVICTIONS],
     evicted_bytes: u64,
     expired_on_access: u64,
     expired_by_wheel: u64,
@@ -114,9 +125,10 @@ impl Shard {
         }
         let reserve = |source| ShardError::AddressSpace { bytes: most, source };
         let pages_max = (most / PAGE_BYTES as u64) as u32;
+        let backing = Backing { huge_pages: config.huge_pages, memory_node: config.memory_node };
         let mut shard = Self {
             hash: KeyedHash::new(config.hash),
-            heap: Heap::new(pages_max, config.huge_pages).map_err(reserve)?,
+            heap: Heap::new(pages_max, backing).map_err(reserve)?,
             index: Index::new().map_err(reserve)?,
             wheel: Wheel::new(),
             evictor: Evictor::new(config.policy, config.random_seed),
@@ -210,10 +222,18 @@ impl Shard {
             wheel_bytes: pages(Kind::Wheel),
             policy_bytes: pages(Kind::Policy),
             large_bytes: pages(Kind::Chunk),
-            evicted: self.counts.evicted,
+            compaction_debt_bytes: self.heap.capacity_of(Kind::Entry)
+                - self.heap.slot_bytes_of(Kind::Entry),
+            evicted: self.counts.evicted.iter().sum(),
+            evicted_by_policy: self.counts.evicted[Eviction::Policy as usize],
+            evicted_with_page: self.counts.evicted[Eviction::Page as usize],
+            evicted_in_haste: self.counts.evicted[Eviction::Haste as usize],
+            evicted_by_budget: self.counts.evicted[Eviction::Budget as usize],
             evicted_bytes: self.counts.evicted_bytes,
             expired_on_access: self.counts.expired_on_access,
             expired_by_wheel: self.counts.expired_by_wheel,
+            probation_ms: self.evictor.probation_ms(),
+            hand_round_ms: self.evictor.hand_round_ms(),
             written_bytes: self.counts.written_bytes,
             moved_bytes: self.counts.moved_bytes,
             refused: self.counts.refused,
@@ -318,6 +338,68 @@ mod tests {
         }
         known.invariants();
         assert_eq!(known.heap.pages_of(Kind::Leaf) + known.heap.pages_of(Kind::Node), 0);
+    }
+
+    /// A number of entries is a limit under every policy: where nothing may go, new keys are
+    /// refused, and those that are there may be written.
+    #[test]
+    fn entries_may_be_limited_by_number() {
+        for policy in [Policy::NoEviction, Policy::default()] {
+            let config =
+                ShardConfig { policy, items_max: 100, ..ShardConfig::new(64 << 20, |_| 5) };
+            let mut shard = Shard::new(config).expect("a shard");
+            let mut refused = 0;
+            for value in [vec![7; 10], vec![8; 40_000]] {
+                for number in 0..200_u64 {
+                    let name = number.to_le_bytes();
+                    let key = shard.key(5, 0, &name);
+                    let set = shard.set(&key, Write::value(&value), Millis(1), &mut ());
+                    refused += u32::from(set == Err(WriteError::OutOfMemory));
+                    assert!(shard.len() <= 100);
+                }
+            }
+            let may_evict = policy != Policy::NoEviction;
+            assert_eq!((shard.len(), refused), (100, if may_evict { 0 } else { 200 }));
+            shard.invariants();
+        }
+    }
+
+    /// Where entries go, an operator sees why and how old they were.
+    #[test]
+    fn evictions_are_told_apart() {
+        let mut shard = shard(1);
+        let mut now = 0;
+        let mut write = |shard: &mut Shard, numbers: std::ops::Range<u64>, length: usize| {
+            for number in numbers {
+                now = number / 100;
+                let name = number.to_le_bytes();
+                let key = shard.key(5, 0, &name);
+                let value = vec![7; length];
+                shard.set(&key, Write::value(&value), Millis(now), &mut ()).expect("room");
+            }
+        };
+        write(&mut shard, 0..1_000_000, 64);
+        let stats = shard.stats();
+        assert_eq!(stats.evicted, stats.evicted_by_policy + stats.evicted_with_page);
+        assert!(stats.evicted_by_policy > 200_000);
+        // A tenth of seven hundred thousand entries is written in 0.7 seconds.
+        assert!((300..1_000).contains(&stats.probation_ms), "{} ms", stats.probation_ms);
+        // All sizes change: pages have to be emptied.
+        write(&mut shard, 1_000_000..1_100_000, 900);
+        let changed = shard.stats();
+        assert!(changed.evicted_with_page > stats.evicted_with_page);
+        assert!(changed.compaction_debt_bytes < changed.slack_bytes);
+        shard.set_budget(16 << 20);
+        while shard.tick(Millis(now), &mut ()) == crate::types::TickOutcome::More {}
+        assert!(shard.stats().evicted_by_budget > 1_000);
+        let all = shard.stats();
+        let causes = [
+            all.evicted_by_policy,
+            all.evicted_with_page,
+            all.evicted_in_haste,
+            all.evicted_by_budget,
+        ];
+        assert_eq!(all.evicted, causes.iter().sum());
     }
 
     #[test]

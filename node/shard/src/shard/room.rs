@@ -12,7 +12,7 @@
 //!   full, entries in it go if the policy would let them go, and only the others are moved;
 //!   so a change of value sizes costs few moves.
 
-use super::Shard;
+use super::{Eviction, Shard};
 use crate::class::{Class, Kind, PAGE_BYTES};
 use crate::config::Policy;
 use crate::entry::{Placement, Stored};
@@ -149,7 +149,7 @@ impl Shard {
             let mut left = VICTIMS_MAX;
             while left > 0 && self.index.items() >= self.config.items_max {
                 left -= 1;
-                if !self.evict(now, changes) {
+                if !self.evict(Eviction::Policy, now, changes) {
                     break;
                 }
             }
@@ -171,7 +171,7 @@ impl Shard {
             if !self.sweep_flushed() && self.may_evict() {
                 self.empty_page(now, changes);
                 for _ in 0..VICTIMS_MAX {
-                    if self.has_room(class) || !self.evict(now, changes) {
+                    if self.has_room(class) || !self.evict(Eviction::Policy, now, changes) {
                         break;
                     }
                 }
@@ -281,7 +281,7 @@ impl Shard {
             } else {
                 free >= open + capacity / FREE_SHARE_PLENTY
             };
-            if enough || used <= least || !self.evict(now, changes) {
+            if enough || used <= least || !self.evict(Eviction::Policy, now, changes) {
                 break;
             }
         }
@@ -292,7 +292,7 @@ impl Shard {
     }
 
     /// Evicts the policy's next candidate. Returns whether there was one.
-    pub(super) fn evict(&mut self, now: Millis, changes: &mut impl Changes) -> bool {
+    fn evict(&mut self, why: Eviction, now: Millis, changes: &mut impl Changes) -> bool {
         let ground = &mut Ground {
             index: &mut self.index,
             heap: &mut self.heap,
@@ -305,20 +305,26 @@ impl Shard {
                 word.handle() == candidate.handle
             });
             if let Some(found) = found {
-                self.evict_found(&found, now, changes);
+                self.evict_found(&found, why, now, changes);
                 return true;
             }
         }
         false
     }
 
-    fn evict_found(&mut self, found: &Found, now: Millis, changes: &mut impl Changes) {
+    fn evict_found(
+        &mut self,
+        found: &Found,
+        why: Eviction,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) {
         if self.is_due(found, now) {
             self.expire_on_access(found, changes);
             return;
         }
         let stored = Stored::read(self.heap.rest_of_page(found.word.handle()));
-        self.counts.evicted += 1;
+        self.counts.evicted[why as usize] += 1;
         self.counts.evicted_bytes += (stored.key().len() + stored.value_length()) as u64;
         if found.word.on_probation() {
             let hash = self.hash.hash(stored.space(), stored.key());
@@ -422,7 +428,10 @@ impl Shard {
             How::Drop => Verdict::Leave,
         };
         match verdict {
-            Verdict::Leave => self.evict_found(&found, now, changes),
+            Verdict::Leave => {
+                let why = if how == How::Drop { Eviction::Haste } else { Eviction::Page };
+                self.evict_found(&found, why, now, changes);
+            }
             Verdict::Stay(_) if self.is_due(&found, now) => {
                 self.expire_on_access(&found, changes);
             }
@@ -518,7 +527,7 @@ impl Shard {
         let before = self.heap.pages_in_use();
         let mut evicted = false;
         for _ in 0..VICTIMS_MAX {
-            evicted |= self.evict(now, changes);
+            evicted |= self.evict(Eviction::Budget, now, changes);
         }
         if self.room.entries.is_none() {
             self.room.entries = self.choose_page();

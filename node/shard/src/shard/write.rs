@@ -300,6 +300,13 @@ impl Shard {
         source: Source<'_>,
         now: Millis,
     ) -> Result<Word, WriteError> {
+        if self.index.items() >= self.config.items_max {
+            if let Source::Chain(first) = source {
+                self.discarded.let_go(&self.heap, first);
+            }
+            self.counts.refused += 1;
+            return Err(WriteError::OutOfMemory);
+        }
         let handle = self.heap.take(self.class_for(class));
         self.write_entry(handle, key, shape, source);
         let word = Word::new(0, handle);
@@ -312,7 +319,7 @@ impl Shard {
             self.counts.refused += 1;
             return Err(WriteError::OutOfMemory);
         }
-        self.evictor.inserted(&mut self.heap, key.slot, key.hash, word);
+        self.evictor.inserted(&mut self.heap, key.slot, key.hash, word, now);
         Ok(word)
     }
 
