@@ -18,6 +18,21 @@ pub(crate) fn cpus(cores: &Cores, count: usize, pin: Pin) -> Vec<Option<usize>> 
     chosen.into_iter().take(count).map(Some).collect()
 }
 
+/// The memory (NUMA) node of a CPU; none where the host has one node or does not tell.
+pub(crate) fn memory_node(cpu: usize) -> Option<u16> {
+    let online = std::fs::read_to_string("/sys/devices/system/node/online").ok()?;
+    if online.trim() == "0" {
+        return None;
+    }
+    let links = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}")).ok()?;
+    node_of(links.flatten().filter_map(|link| link.file_name().into_string().ok()))
+}
+
+/// Which node a CPU's directory names.
+fn node_of(names: impl Iterator<Item = String>) -> Option<u16> {
+    names.into_iter().find_map(|name| name.strip_prefix("node")?.parse().ok())
+}
+
 /// The id of the calling thread, as `/proc` and `top -H` show it; 0 where `/proc` is not
 /// there to ask.
 pub(crate) fn thread_id() -> i32 {
@@ -35,6 +50,14 @@ mod tests {
         assert_eq!(cpus(&Cores::List(vec![1, 0]), 2, Pin::On), [Some(1), Some(0)]);
         assert_eq!(cpus(&Cores::List(vec![1]), 1, Pin::Off), [None]);
         assert_eq!(cpus(&Cores::Count(10_000), 10_000, Pin::On), vec![None; 10_000]);
+    }
+
+    #[test]
+    fn a_cpu_is_asked_for_its_memory_node() {
+        let names = |names: &[&str]| node_of(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(names(&["cache", "node12", "power"]), Some(12));
+        assert_eq!(names(&["cache", "nodes", "power"]), None);
+        assert_eq!(memory_node(usize::MAX), None);
     }
 
     #[test]

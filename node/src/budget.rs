@@ -46,6 +46,12 @@ pub(crate) fn divide(config: &Config, cores: u16) -> Budget {
     Budget { shard_bytes: shards / cores, output_bytes: (output / cores) as usize }
 }
 
+/// The most that one core's shard may be given while the node runs, in bytes.
+pub(crate) fn shard_bytes_max(config: &Config, cores: u16) -> u64 {
+    let memory = config.memory_max.unwrap_or(config.memory);
+    divide(&Config { memory, ..config.clone() }, cores).shard_bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use corelane_engine::{Engine, EngineConfig};
 use corelane_mesh::End;
+use corelane_shard::Prefaulter;
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::affinity;
 use crate::budget::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 use crate::clock::Clock;
+use crate::config::MemoryNodes;
 use crate::control::CoreSnapshot;
 use crate::driver::{self, Driver, DriverConfig, EpollDriver, UringDriver, Waker};
 use crate::event_loop::{Command, Cpu, EventLoop, REFUSED_MAX};
@@ -22,6 +25,8 @@ pub(crate) struct CoreParts {
     pub(crate) engine: EngineConfig,
     /// The CPU that it stays on, if it does.
     pub(crate) cpu: Option<usize>,
+    /// Which memory node the shard's memory comes from.
+    pub(crate) memory_nodes: MemoryNodes,
     pub(crate) io: IoKind,
     /// Longest spin before a sleep, in microseconds.
     pub(crate) spin_us: u64,
@@ -44,6 +49,7 @@ pub(crate) struct Made {
     pub(crate) waker: Waker,
     /// The thread's id, as the system knows it.
     pub(crate) thread: i32,
+    pub(crate) prefaulter: Prefaulter,
 }
 
 /// Runs a core to its end. Called on the core's own thread, since a ring belongs to the
@@ -72,14 +78,19 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         for listener in parts.listeners {
             driver.listen(listener).map_err(StartError::Listen)?;
         }
-        // Pinned before: the shard's first pages come from this CPU's memory.
-        let engine = Engine::new(EngineConfig { now: clock.now(), ..parts.engine })?;
+        let mut config = EngineConfig { now: clock.now(), ..parts.engine };
+        config.shard.memory_node = match parts.memory_nodes {
+            MemoryNodes::Local => parts.cpu.and_then(affinity::memory_node),
+            MemoryNodes::Any => None,
+        };
+        // Pinned before: the tables' first pages come from this CPU's memory.
+        let engine = Engine::new(config)?;
         Ok((driver, engine, waker))
     });
     let (driver, engine) = match prepared {
         Ok((driver, engine, waker)) => {
-            let thread = crate::affinity::thread_id();
-            if made.send(Ok(Made { core, waker, thread })).is_err() {
+            let (thread, prefaulter) = (affinity::thread_id(), engine.prefaulter());
+            if made.send(Ok(Made { core, waker, thread, prefaulter })).is_err() {
                 return;
             }
             (driver, engine)

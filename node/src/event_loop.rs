@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use corelane_engine::{
     Agenda, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
+    Tuning,
 };
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::MonotonicUs;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Stop,
     /// Serve the slots of a later topology.
     Cluster(Arc<ClusterView>),
+    /// Go on with other settings.
+    Retune(Tuning),
 }
 
 /// Whether the core has its CPU to itself.
@@ -277,6 +280,10 @@ impl<D: Driver> EventLoop<D> {
             Ok(Command::Stop) => Life::Over,
             Ok(Command::Cluster(view)) => {
                 self.engine.set_cluster(view);
+                life
+            }
+            Ok(Command::Retune(tuning)) => {
+                self.engine.retune(tuning);
                 life
             }
             // Another core's connections may still need this one: all end together.

@@ -23,8 +23,11 @@ mod event_loop;
 mod gate;
 mod lanes;
 mod listeners;
+mod live_config;
+mod prefault;
 mod spinner;
 mod start;
 
 pub use listeners::ListenError;
+pub use live_config::ChangeError;
 pub use node::{CorePanicked, IoKind, Node, StartError};

@@ -10,7 +10,7 @@ use corelane_engine::{ClusterView, DefaultTtl, EngineConfig};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
 use corelane_ring::{NodeName as RingName, Topology, slot_of};
-use corelane_shard::{Algorithm, Among, ShardConfig};
+use corelane_shard::{Algorithm, Among, Prefaulter, ShardConfig};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::affinity;
@@ -24,6 +24,8 @@ use crate::event_loop::Command;
 use crate::gate::Gate;
 use crate::lanes::CoreMail;
 use crate::listeners;
+use crate::live_config::{ChangeError, LiveConfig};
+use crate::prefault::PrefaultThread;
 pub use crate::start::{IoKind, StartError};
 use crate::topology::keeper::{Keeper, RefusedTopology, Taken};
 
@@ -34,6 +36,7 @@ pub struct Node {
     core_threads: Vec<i32>,
     io: IoKind,
     threads: Vec<JoinHandle<()>>,
+    prefault: Option<PrefaultThread>,
 }
 
 /// What others hold of a node: enough to watch it and to end it.
@@ -45,6 +48,7 @@ struct Handle {
     over: AtomicBool,
     snapshots: CoreSnapshots,
     topology: Keeper,
+    live: LiveConfig,
 }
 
 impl Handle {
@@ -90,6 +94,14 @@ impl NodeControl for Handle {
     fn offer_topology(&self, topology: Topology) -> Result<Taken, RefusedTopology> {
         self.topology.offer(topology, |view| self.command(Command::Cluster(view)))
     }
+
+    fn config(&self) -> Config {
+        self.live.get()
+    }
+
+    fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
+        self.live.change(settings, |tuning| self.command(Command::Retune(tuning)))
+    }
 }
 
 impl Node {
@@ -132,6 +144,7 @@ impl Node {
             let parts = CoreParts {
                 engine,
                 cpu,
+                memory_nodes: config.memory_nodes,
                 io,
                 spin_us: config.spin_us,
                 connections_max: config.connections_max as u32,
@@ -155,14 +168,20 @@ impl Node {
         }
         all.sort_by_key(|made| made.core);
         let core_threads = all.iter().map(|made| made.thread).collect();
-        let wakers: Arc<[Waker]> = all.into_iter().map(|made| made.waker).collect();
+        let (wakers, prefaulters): (Vec<Waker>, Vec<Prefaulter>) =
+            all.into_iter().map(|made| (made.waker, made.prefaulter)).unzip();
+        let wakers: Arc<[Waker]> = wakers.into();
         for start in starts {
             // A core that ended in between is noticed when the node is joined.
             let _ = start.send(Arc::clone(&wakers));
         }
+        let prefault = PrefaultThread::start(config.prefault, budget.shard_bytes, prefaulters)
+            .map_err(StartError::Thread)?;
         let (draining, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let control = Arc::new(Handle { commands, wakers, draining, over, snapshots, topology });
-        Ok(Node { control, addresses: opened.addresses, core_threads, io, threads })
+        let live = LiveConfig::new(config, host, cores);
+        let control =
+            Arc::new(Handle { commands, wakers, draining, over, snapshots, topology, live });
+        Ok(Node { control, addresses: opened.addresses, core_threads, io, threads, prefault })
     }
 
     /// Where the node listens, with the ports that were chosen where 0 was asked for.
@@ -211,6 +230,7 @@ impl Node {
                 result = Err(CorePanicked { core });
             }
         }
+        self.prefault = None;
         self.control.over.store(true, Ordering::Release);
         result
     }
@@ -268,6 +288,11 @@ fn engine_configs(
         policy: shard_policy(config.policy),
         value_bytes_max: config.value_bytes_max as u64,
         version_seed: since_epoch.as_micros() as u64,
+        budget_bytes_max: budget::shard_bytes_max(config, cores),
+        huge_pages: match config.huge_pages {
+            config::HugePages::Never => corelane_shard::HugePages::Never,
+            config::HugePages::Advise => corelane_shard::HugePages::Advise,
+        },
         ..ShardConfig::new(budget.shard_bytes, |key| slot_of(key).number())
     };
     let one = |core| EngineConfig {
@@ -295,7 +320,7 @@ fn engine_configs(
     (0..cores).map(one).collect()
 }
 
-fn shard_policy(policy: config::Policy) -> corelane_shard::Policy {
+pub(crate) fn shard_policy(policy: config::Policy) -> corelane_shard::Policy {
     let config::Policy::Evict { order, scope } = policy else {
         return corelane_shard::Policy::NoEviction;
     };

@@ -148,6 +148,8 @@ impl Server {
         let child = Command::new(&program.path)
             .args(program.arguments(port, room))
             .env("CORELANE_LOG", "error")
+            // What is faulted in ahead of use is no entry's.
+            .env("CORELANE_PREFAULT", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use corelane_protocol::{MonotonicUs, Ttl};
-use corelane_shard::ShardConfig;
+use corelane_shard::{Policy, ShardConfig};
 
 use crate::cluster::ClusterView;
 
@@ -65,6 +65,17 @@ pub struct EngineConfig {
     pub seed: u64,
     /// The clock when the engine starts.
     pub now: MonotonicUs,
+}
+
+/// What may be changed while the engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// What is evicted when the memory is used up.
+    pub policy: Policy,
+    /// What the shard may hold, in bytes; at most its configured `budget_bytes_max`.
+    pub shard_bytes: u64,
+    /// See [`EngineConfig::output_bytes_total_max`].
+    pub output_bytes_total_max: usize,
 }
 
 impl EngineConfig {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use corelane_protocol::{MonotonicUs, ReplyHead, RequestId, ShortEpoch, Status, limits::NOTICE_ID};
 use corelane_ring::Core;
-use corelane_shard::{Millis, ShardError, TickOutcome};
+use corelane_shard::{Millis, Prefaulter, ShardError, TickOutcome};
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Tuning};
 use crate::connection::{Connection, ConnectionId, Connections, Handover, Reading, Session};
 use crate::counters::Counters;
 use crate::dispatch::Dispatcher;
@@ -309,6 +309,19 @@ impl Engine {
                 self.say_goodbye(id);
             }
         }
+    }
+
+    /// Changes settings. A shard that holds more than it may from now on gets there in slices.
+    pub fn retune(&mut self, tuning: Tuning) {
+        let executor = &mut self.dispatcher.executor;
+        executor.shard.set_policy(tuning.policy);
+        executor.shard.set_budget(tuning.shard_bytes);
+        executor.config.output_bytes_total_max = tuning.output_bytes_total_max;
+    }
+
+    /// What faults this core's memory in from another thread.
+    pub fn prefaulter(&self) -> Prefaulter {
+        self.dispatcher.executor.shard.prefaulter()
     }
 
     /// Whether no connection is left.

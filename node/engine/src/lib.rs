@@ -45,7 +45,7 @@ mod stats;
 mod timers;
 
 pub use cluster::{ClusterView, TopologyTooLong};
-pub use config::{DefaultTtl, EngineConfig, JitterMode};
+pub use config::{DefaultTtl, EngineConfig, JitterMode, Tuning};
 pub use connection::{ConnectionId, Handover};
 pub use engine::{Agenda, Engine, ReceiveEnd, SendEnd};
 pub use mail::Mail;

@@ -18,8 +18,8 @@ pub use host::Host;
 pub use sources::{Origin, Resolved, Sources, resolve};
 pub use token::Token;
 pub use values::{
-    Cores, EvictionOrder, EvictionScope, Insecure, Io, JitterMode, ListenAddress, NodeName, Pin,
-    Policy, TableHash, ValueError,
+    Cores, EvictionOrder, EvictionScope, HugePages, Insecure, Io, JitterMode, ListenAddress,
+    MemoryNodes, NodeName, Pin, Policy, Prefault, TableHash, ValueError,
 };
 
 /// Least memory that each data core must get, in bytes.
@@ -62,6 +62,14 @@ pub struct Config {
     pub spin_us: u64,
     /// Memory of the whole process, in bytes.
     pub memory: u64,
+    /// How far it may be raised while running, in bytes; `memory` where nothing is said.
+    pub memory_max: Option<u64>,
+    /// How much of it is faulted in before it is needed.
+    pub prefault: Prefault,
+    /// Whether it is backed by huge pages.
+    pub huge_pages: HugePages,
+    /// Which memory node it comes from.
+    pub memory_nodes: MemoryNodes,
     /// What happens when it is full.
     pub policy: Policy,
     /// The hash of the table.
@@ -110,6 +118,10 @@ impl Config {
             io: Io::Auto,
             spin_us: 0,
             memory: host.memory_bytes.map_or(MEMORY_UNKNOWN, three_quarters),
+            memory_max: None,
+            prefault: Prefault::Ahead,
+            huge_pages: HugePages::Never,
+            memory_nodes: MemoryNodes::Local,
             policy: Policy::Evict { order: EvictionOrder::S3, scope: EvictionScope::AllKeys },
             hash: TableHash::Rapid,
             value_bytes_max: 1 << 20,
@@ -166,6 +178,9 @@ impl Config {
         let memory_min = MEMORY_PER_CORE_MIN * cores as u64;
         if self.memory < memory_min {
             return Err(ConfigError::MemoryTooSmall { memory: self.memory, cores, memory_min });
+        }
+        if let Some(most) = self.memory_max.filter(|most| *most < self.memory) {
+            return Err(ConfigError::MemoryOverMost { memory: self.memory, most });
         }
         let (needed, hard) = (self.descriptors(host), host.open_files.hard);
         if needed > hard {
@@ -308,6 +323,18 @@ pub enum ConfigError {
         cores: usize,
         /// What they need, in bytes.
         memory_min: u64,
+    },
+    /// `memory` is over `memory-max`.
+    #[error(
+        "--memory {} is more than --memory-max {} (what --memory was at start, where it is not \
+         given)",
+        values::format_size(*memory), values::format_size(*most)
+    )]
+    MemoryOverMost {
+        /// What was given, in bytes.
+        memory: u64,
+        /// The most that it may be, in bytes.
+        most: u64,
     },
     /// The limit of open files is too low.
     #[error(

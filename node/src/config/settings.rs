@@ -83,6 +83,9 @@ impl Setting {
     }
 }
 
+/// Settings that may be changed while the node runs.
+pub const CHANGEABLE: &[&str] = &["memory", "policy"];
+
 /// The setting of this name.
 pub fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
@@ -214,6 +217,55 @@ pub static SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| Some(format_size(config.memory)),
+    },
+    Setting {
+        name: "memory-max",
+        value_name: "SIZE",
+        arity: Arity::One,
+        heading: Heading::Memory,
+        help: "How far --memory may be raised while the node runs. It costs address space, not \
+               memory",
+        default_words: Some("what --memory is"),
+        read: |config, text| {
+            config.memory_max = match text {
+                "none" => None,
+                size => Some(size_between(size, MEMORY_PER_CORE_MIN, MEMORY_MAX)?),
+            };
+            Ok(())
+        },
+        show: |config| Some(or_none(config.memory_max, format_size)),
+    },
+    Setting {
+        name: "prefault",
+        value_name: "off|ahead|all",
+        arity: Arity::One,
+        heading: Heading::Memory,
+        help: "Memory that a thread of its own faults in, so that data cores do not wait for the \
+               kernel to zero it: 64 MiB a core ahead of use, all of it, or none",
+        default_words: None,
+        read: |config, text| parse_into(&mut config.prefault, text),
+        show: |config| Some(config.prefault.to_string()),
+    },
+    Setting {
+        name: "huge-pages",
+        value_name: "never|advise",
+        arity: Arity::One,
+        heading: Heading::Memory,
+        help: "Whether the kernel is asked to back entries and index with huge pages",
+        default_words: None,
+        read: |config, text| parse_into(&mut config.huge_pages, text),
+        show: |config| Some(config.huge_pages.to_string()),
+    },
+    Setting {
+        name: "memory-nodes",
+        value_name: "local|any",
+        arity: Arity::One,
+        heading: Heading::Memory,
+        help: "On hosts of several NUMA nodes: whether a pinned core's memory comes from its own \
+               node while that has some, or from wherever it is touched first",
+        default_words: None,
+        read: |config, text| parse_into(&mut config.memory_nodes, text),
+        show: |config| Some(config.memory_nodes.to_string()),
     },
     Setting {
         name: "policy",
@@ -373,6 +425,12 @@ pub static SETTINGS: &[Setting] = &[
     },
 ];
 
+/// A configuration as a file, without what is secret.
+pub fn file(config: &Config) -> String {
+    let shown = SETTINGS.iter().filter_map(|setting| Some((setting.name, (setting.show)(config)?)));
+    shown.map(|(name, text)| format!("{name} = {}\n", toml::Value::String(text))).collect()
+}
+
 fn parse_into<T: FromStr<Err = ValueError>>(field: &mut T, text: &str) -> Result<(), ValueError> {
     *field = text.parse()?;
     Ok(())
@@ -413,6 +471,19 @@ mod tests {
             (setting.read)(&mut config, &text).unwrap_or_else(|e| panic!("{}: {e}", setting.name));
             assert_eq!(config, original, "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn a_configuration_is_written_as_a_file() {
+        let text = file(&Config { memory: 3 << 30, ..Config::default() });
+        assert!(text.contains("memory = \"3GiB\"\n"), "{text}");
+        assert!(text.contains("policy = \"s3\"\n"), "{text}");
+        assert_eq!(text.parse::<toml::Table>().unwrap().len(), text.lines().count());
+    }
+
+    #[test]
+    fn changeable_settings_exist() {
+        assert!(CHANGEABLE.iter().all(|name| find(name).is_some()));
     }
 
     #[test]

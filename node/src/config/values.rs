@@ -299,6 +299,38 @@ words! {
 }
 
 words! {
+    /// How much memory is faulted in before it is needed.
+    Prefault, "off, ahead or all", {
+        /// None: each page costs its core a fault when it is first written.
+        Off = "off",
+        /// A little more than is in use, by a thread of its own.
+        Ahead = "ahead",
+        /// All that the shards may hold, by the same thread.
+        All = "all",
+    }
+}
+
+words! {
+    /// Whether the shards' memory is backed by huge pages.
+    HugePages, "never or advise", {
+        /// Not even where the system gives them unasked.
+        Never = "never",
+        /// Where the kernel has them.
+        Advise = "advise",
+    }
+}
+
+words! {
+    /// Which memory (NUMA) node the shards' memory comes from.
+    MemoryNodes, "local or any", {
+        /// That of the core's CPU, while it has some left.
+        Local = "local",
+        /// That of whichever thread touches it first.
+        Any = "any",
+    }
+}
+
+words! {
     /// Which times to live are spread at random.
     JitterMode, "asked, always or off", {
         /// Those of requests that ask for it.

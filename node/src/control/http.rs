@@ -1,5 +1,5 @@
-//! The admin port: health without credentials, metrics and the topology for whoever holds the
-//! token.
+//! The admin port: health without credentials; metrics, the configuration and the topology for
+//! whoever holds the token.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::routing::get;
 use subtle::ConstantTimeEq;
 
 use super::connections::BoundedListener;
-use super::{Phase, Shared, metrics, topology};
+use super::{Phase, Shared, configuration, metrics, topology};
 
 /// Serves until an error; for ever without a listener.
 pub(super) async fn serve(
@@ -32,6 +32,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/topology", get(topology::show).put(topology::replace))
+        .route("/config", get(configuration::show).put(configuration::change))
         .with_state(shared)
 }
 

@@ -83,7 +83,8 @@ impl Metrics {
         plain("corelane_ready", "1 while the node serves, else 0.", ready)?;
         let uptime = self.shared.started.elapsed().as_secs();
         plain("corelane_uptime_seconds", "Time since the process started.", uptime)?;
-        plain("corelane_memory_bytes", "Memory that the process was given.", about.memory)?;
+        let memory = self.shared.node.get().map_or(about.memory, |node| node.config().memory);
+        plain("corelane_memory_bytes", "Memory that the process may use.", memory)?;
         // The next two have the names that Prometheus's own client libraries give them.
         if let Some(bytes) = process::resident_bytes() {
             plain("process_resident_memory_bytes", "Resident memory of the process.", bytes)?;

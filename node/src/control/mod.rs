@@ -6,6 +6,7 @@
 //! core wait, so the thread may stall or die without stopping one; after a panic it is
 //! started again.
 
+mod configuration;
 mod connections;
 mod http;
 mod metrics;
@@ -27,7 +28,8 @@ use corelane_engine::counters::CATALOGUE;
 use corelane_ring::Topology;
 use tokio::sync::watch;
 
-use crate::config::Token;
+use crate::config::{Config, Token};
+use crate::live_config::ChangeError;
 use crate::topology::keeper::{RefusedTopology, Taken};
 
 /// How many numbers a core publishes.
@@ -77,6 +79,13 @@ pub trait NodeControl: Send + Sync + 'static {
     /// # Errors
     /// It is not taken, and the one before stays.
     fn offer_topology(&self, topology: Topology) -> Result<Taken, RefusedTopology>;
+    /// The configuration as it is now.
+    fn config(&self) -> Config;
+    /// Changes settings, each by name and text: all of them or none.
+    ///
+    /// # Errors
+    /// The first that cannot be changed so.
+    fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError>;
 }
 
 /// The numbers that each core publishes.

@@ -40,6 +40,20 @@ impl NodeControl for FakeNode {
         let epoch = topology.epoch();
         Err(RefusedTopology::Stale { in_force: epoch, offered: epoch })
     }
+
+    fn config(&self) -> Config {
+        Config { memory: 1 << 30, ..Config::default() }
+    }
+
+    fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
+        match settings {
+            [(name, text)] if name == "policy" && text == "allkeys-lfu" => {
+                self.calls.send("lfu").unwrap();
+                Ok(())
+            }
+            _ => Err(ChangeError::Fixed { name: settings[0].0.clone() }),
+        }
+    }
 }
 
 struct Fixture {
@@ -122,6 +136,27 @@ fn what_is_not_served_is_404_or_405() {
     assert_eq!(fixture.request("GET /metrics/", "").0, 404);
     assert_eq!(fixture.request("POST /healthz", "Content-Length: 0\r\n").0, 405);
     assert_eq!(fixture.request("DELETE /metrics", "").0, 405);
+    fixture.control.stop();
+}
+
+#[test]
+fn the_configuration_is_told_and_changed() {
+    let fixture = Fixture::start(Some("secret"));
+    let bearer = "Authorization: Bearer secret\r\n";
+    assert_eq!(fixture.request("GET /config", "").0, 401);
+    assert_eq!(fixture.request("PUT /config?policy=allkeys-lfu", "").0, 401);
+    assert_eq!(fixture.request("GET /config", bearer).0, 503);
+    fixture.control.attach(fixture.node.clone());
+    let (status, body) = fixture.request("GET /config", bearer);
+    assert_eq!(status, 200);
+    assert!(body.contains("memory = \"1GiB\"\n"), "{body}");
+    assert!(!body.contains("secret"), "{body}");
+    let (status, body) = fixture.request("PUT /config?policy=allkeys-lfu", bearer);
+    assert_eq!((status, fixture.calls.recv()), (200, Ok("lfu")));
+    assert!(body.contains("policy = "), "{body}");
+    let (status, body) = fixture.request("PUT /config?cores=4", bearer);
+    assert_eq!(status, 400);
+    assert!(body.starts_with("cores cannot be changed while the node runs"), "{body}");
     fixture.control.stop();
 }
 
@@ -267,6 +302,12 @@ fn the_port_answers_again_after_a_panic() {
         }
         fn offer_topology(&self, _: Topology) -> Result<Taken, RefusedTopology> {
             panic!("nobody offers one")
+        }
+        fn config(&self) -> Config {
+            Config::default()
+        }
+        fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
+            Err(ChangeError::Fixed { name: settings[0].0.clone() })
         }
     }
     let fixture = Fixture::start(None);

@@ -2,7 +2,8 @@
 
 use corelane_client::{Client, Error, Status};
 
-use crate::process::{Io, Node, block_on};
+use crate::admin;
+use crate::process::{Io, Node, block_on, eventually};
 
 const MEMORY: u64 = 128 << 20;
 
@@ -73,4 +74,35 @@ fn without_eviction_writes_are_refused_when_memory_is_full() {
     assert_eq!(node.counter("evictions"), [0]);
     let resident = node.resident_bytes();
     assert!(resident <= 64 << 20, "{resident} bytes resident, more than --memory");
+}
+
+/// Policy and memory change under a running node: what was refused is taken, and what no longer
+/// has room goes.
+#[test]
+fn settings_change_while_it_runs() {
+    let arguments = ["--memory", "64MiB", "--memory-max", "256MiB", "--policy", "noeviction"];
+    let node = Node::start(Io::Epoll, &arguments);
+    let put = |query: &str| admin::put(&node.admin, &format!("/config?{query}"), "");
+    block_on(async {
+        let client = node.client().await;
+        assert!(fill(&client, 20_000, MEMORY).await > 1_000);
+        let raised = put("memory=256MiB");
+        assert_eq!(raised.status, 200, "{raised:?}");
+        assert!(raised.body.contains("memory = \"256MiB\"\n"), "{raised:?}");
+        node.until_counter("memory_budget_bytes", |bytes| bytes > 128 << 20);
+        assert_eq!(fill(&client, 20_001, 100 << 20).await, 0);
+        assert_eq!(node.counter("evictions"), [0]);
+
+        let lowered = put("policy=allkeys-lru&memory=64MiB");
+        assert_eq!(lowered.status, 200, "{lowered:?}");
+        assert!(lowered.body.contains("policy = \"clock\"\n"), "{lowered:?}");
+        node.until_counter("evictions_by_budget", |evictions| evictions > 1_000);
+        node.until_counter("memory_used_bytes", |bytes| bytes < 64 << 20);
+        assert_eq!(fill(&client, 20_002, MEMORY).await, 0);
+    });
+    let over = put("memory=512MiB&policy=fifo");
+    assert_eq!(over.status, 400);
+    assert!(over.body.starts_with("--memory 512MiB is more than --memory-max 256MiB"), "{over:?}");
+    assert!(admin::get(&node.admin, "/config").body.contains("policy = \"clock\"\n"));
+    eventually("memory goes back to the system", || node.resident_bytes() <= 64 << 20);
 }
