@@ -187,7 +187,7 @@ fn converse(node: &Node, input: &[u8], piece: usize) -> String {
                     if let Request::Flush { delay_ms: 0 } = request {
                         map.entries.clear();
                     }
-                    Gathering::new(gather).finish(MOMENT, &mut out);
+                    Gathering::new(gather).finish(node, MOMENT, &mut out);
                 }
                 Step::Close => {
                     out.extend_from_slice(b"<closed>");

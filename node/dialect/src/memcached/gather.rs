@@ -4,6 +4,7 @@ use corelane_protocol::{Answer, Reply};
 
 use super::VERSION;
 use super::shape::{self, END};
+use crate::facts::{Facts, NodeFacts};
 use crate::number;
 use crate::step::Moment;
 
@@ -97,20 +98,20 @@ impl Gathering {
     }
 
     /// Appends the answer, once every core has replied.
-    pub fn finish(self, moment: Moment, out: &mut Vec<u8>) {
+    pub fn finish(self, facts: &dyn Facts, moment: Moment, out: &mut Vec<u8>) {
         match (self.gather, &self.failure) {
             (Gather::Flushed(Answer::Never), _) => {}
             (_, Some(failure)) => out.extend_from_slice(failure),
             (Gather::Flushed(Answer::Always), None) => out.extend_from_slice(b"OK\r\n"),
             (Gather::Stats(Page::Reset), None) => out.extend_from_slice(b"RESET\r\n"),
             (Gather::Stats(page), None) => {
-                self.page(page, moment, out);
+                self.page(page, facts.node(), moment, out);
                 out.extend_from_slice(END);
             }
         }
     }
 
-    fn page(&self, page: Page, moment: Moment, out: &mut Vec<u8>) {
+    fn page(&self, page: Page, node: NodeFacts<'_>, moment: Moment, out: &mut Vec<u8>) {
         let sum = |counter: Counter| self.sums[counter as usize];
         let version = VERSION.strip_prefix("VERSION ").expect("that is how it begins");
         let mut text = |name: &str, value: &[u8]| {
@@ -127,8 +128,11 @@ impl Gathering {
         };
         match page {
             Page::General => {
+                stat("pid", node.process_id.into());
+                stat("uptime", node.uptime_s);
                 stat("time", moment.unix_ms / 1_000);
                 stat("pointer_size", u64::from(usize::BITS));
+                stat("max_connections", node.connections_max);
                 stat("curr_connections", sum(Counter::connections_open));
                 stat("total_connections", sum(Counter::connections_opened));
                 stat("rejected_connections", sum(Counter::connections_refused));
@@ -163,9 +167,14 @@ impl Gathering {
                 stat("total_malloced", sum(Counter::memory_used_bytes));
             }
             Page::Settings => {
-                stat("maxbytes", sum(Counter::memory_budget_bytes));
+                stat("maxbytes", node.memory_bytes_max);
+                stat("maxconns", node.connections_max);
+                stat("tcpport", node.port.into());
+                stat("udpport", 0);
                 stat("num_threads", self.cores);
-                text("evictions", b"on");
+                stat("item_size_max", node.value_bytes_max);
+                let evicts = node.policy != "noeviction";
+                text("evictions", if evicts { b"on" } else { b"off" });
                 text("cas_enabled", b"yes");
                 text("binding_protocol", b"ascii");
                 text("flush_enabled", b"yes");
@@ -180,12 +189,14 @@ mod tests {
     use corelane_protocol::{MonotonicUs, Status};
 
     use super::*;
+    use crate::fuzz;
 
     fn check(gather: Gather, replies: &[Reply<'_>], expected: &str) {
         let mut gathering = Gathering::new(gather);
         replies.iter().for_each(|reply| gathering.add(reply));
         let mut out = Vec::new();
-        gathering.finish(Moment { now: MonotonicUs(0), unix_ms: 7_999 }, &mut out);
+        let moment = Moment { now: MonotonicUs(0), unix_ms: 7_999 };
+        gathering.finish(&fuzz::Node::default(), moment, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
