@@ -7,11 +7,13 @@
 //! - receive buffers                            cores × RECEIVE_BUFFERS × RECEIVE_BUFFER_BYTES
 //! - lanes                                      cores² × 256 × 64 B
 //! - connection tables                          connections_max × CONNECTION_BYTES
+//! - HTTP under way                             with `--http`: a few MiB, or one value
 //! - replies waiting to be sent                 1/16 of memory, over all cores
 //! = shards, in equal parts
 //! ```
 
 use crate::config::Config;
+use crate::control::cache::limits::bytes_under_way;
 
 /// The program itself, the control thread and what the allocator keeps back.
 const PROCESS_BYTES: u64 = 16 << 20;
@@ -40,7 +42,8 @@ pub(crate) fn divide(config: &Config, cores: u16) -> Budget {
     let buffers = cores * u64::from(RECEIVE_BUFFERS) * u64::from(RECEIVE_BUFFER_BYTES);
     let connections = config.connections_max as u64 * CONNECTION_BYTES;
     let output = config.memory / OUTPUT_SHARE;
-    let others = PROCESS_BYTES + lanes + buffers + connections + output;
+    let http = config.http.map_or(0, |_| bytes_under_way(config.value_bytes_max) as u64);
+    let others = PROCESS_BYTES + lanes + buffers + connections + http + output;
     // Where the rest is too small to serve from, the shard says so when it is made.
     let shards = config.memory.saturating_sub(others);
     Budget { shard_bytes: shards / cores, output_bytes: (output / cores) as usize }

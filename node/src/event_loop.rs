@@ -27,7 +27,7 @@ use corelane_ring::Core;
 use crossbeam_channel::Receiver;
 
 use crate::clock::Clock;
-use crate::control::CoreSnapshot;
+use crate::control::{Ask, CoreSnapshot};
 use crate::driver::{Driver, Event, Wait};
 use crate::gate::Gate;
 use crate::lanes::{Adoption, CoreMail, Lanes};
@@ -44,9 +44,14 @@ const WAIT_FOR_LANE: Duration = Duration::from_micros(100);
 /// them so takes. More of them are closed without a word.
 pub(crate) const REFUSED_MAX: usize = 16;
 
+/// Commands obeyed in one turn.
+const COMMANDS_A_TURN: usize = 16;
+
 /// What the control side tells a core.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Command {
+    /// Execute requests.
+    Ask(Ask),
     /// Take no new connections, answer what has arrived, end when all are closed.
     Drain,
     /// End at once.
@@ -115,6 +120,11 @@ impl<D: Driver> EventLoop<D> {
             }
             let mail = self.receive_mail(now);
             life = self.obey(life, now);
+            let mut obeyed = 1;
+            while obeyed < COMMANDS_A_TURN && !self.commands.is_empty() {
+                life = self.obey(life, now);
+                obeyed += 1;
+            }
             let agenda = self.engine.tick(now, &mut World::of(&mut self.driver, &mut self.lanes));
             self.engine.flush_output(now, &mut World::of(&mut self.driver, &mut self.lanes));
             let delivered = self.lanes.flush();
@@ -133,6 +143,7 @@ impl<D: Driver> EventLoop<D> {
             let mut wait = match (agenda, mail) {
                 (Agenda::Now, _) | (_, Drained::More) => Wait::No,
                 _ if self.engine.awaits_sends() => Wait::No,
+                _ if !self.commands.is_empty() => Wait::No,
                 (Agenda::At(at), Drained::Empty) => {
                     let until = Duration::from_micros(at.0.saturating_sub(now.0));
                     Wait::AtMost(until.min(if delivered { WAIT_MAX } else { WAIT_FOR_LANE }))
@@ -272,6 +283,11 @@ impl<D: Driver> EventLoop<D> {
 
     fn obey(&mut self, life: Life, now: MonotonicUs) -> Life {
         match self.commands.try_recv() {
+            Ok(Command::Ask(Ask { frames, answer })) => {
+                // Whoever asked may have gone away meanwhile.
+                let _ = answer.send(self.engine.ask(frames, now));
+                life
+            }
             Ok(Command::Drain) if life == Life::Serving => {
                 self.driver.stop_listening();
                 self.engine.drain(now);

@@ -8,12 +8,13 @@ mod doctor;
 mod logging;
 
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
 use clap::Parser;
 use corelane::config::values::format_size;
 use corelane::config::{Config, ConfigError, Host, Io, Resolved, resolve};
-use corelane::control::{self, About, Control, ControlConfig, Ending, Signals};
+use corelane::control::{self, About, Control, ControlConfig, Ending, HttpConfig, Signals};
 use corelane::node::{IoKind, Node, StartError};
 use corelane::system;
 
@@ -95,10 +96,14 @@ fn serve(resolved: Resolved, host: &Host) -> Result<ExitCode, Failure> {
     }
     raise_open_files(&config, host);
 
-    let listener = config.admin.map(control::bind).transpose().map_err(|e| Failure::running(&e))?;
-    let admin = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let listener = bind("admin", config.admin)?;
+    let admin = address_of(listener.as_ref());
+    let http = bind("HTTP", config.http)?;
+    let http_address = address_of(http.as_ref());
+    let value_bytes_max = config.value_bytes_max;
     let control = Control::start(ControlConfig {
         listener,
+        http: http.map(|listener| HttpConfig { listener, value_bytes_max }),
         auth_token: config.auth_token.clone(),
         about: about(&config),
         signals: Signals::Process,
@@ -110,12 +115,11 @@ fn serve(resolved: Resolved, host: &Host) -> Result<ExitCode, Failure> {
     control.attach(node.control());
 
     let addresses: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
-    let admin = admin.map_or("none".to_owned(), |address| address.to_string());
     // Whoever started the node may wait for this line, whatever the log's level; if nobody
     // reads it, that is no reason to end.
     let _ = writeln!(
         io::stdout(),
-        "corelane {} ready: listen={} admin={admin} cores={} memory={memory} io={}",
+        "corelane {} ready: listen={} admin={admin} http={http_address} cores={} memory={memory} io={}",
         env!("CARGO_PKG_VERSION"),
         addresses.join(","),
         node.core_threads().len(),
@@ -129,6 +133,17 @@ fn serve(resolved: Resolved, host: &Host) -> Result<ExitCode, Failure> {
         }
         Ending::Forced => Ok(ExitCode::FAILURE),
     }
+}
+
+fn bind(port: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+    let bound = address.map(|address| control::bind(port, address)).transpose();
+    bound.map_err(|error| Failure::running(&error))
+}
+
+/// Where a listener is, in words.
+fn address_of(listener: Option<&TcpListener>) -> String {
+    let address = listener.and_then(|listener| listener.local_addr().ok());
+    address.map_or("none".to_owned(), |address| address.to_string())
 }
 
 fn about(config: &Config) -> About {

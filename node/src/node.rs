@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use corelane_engine::{ClusterView, DefaultTtl, EngineConfig};
+use corelane_engine::{Answered, ClusterView, DefaultTtl, EngineConfig};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
-use corelane_ring::{NodeName as RingName, Topology, slot_of};
+use corelane_ring::{CoreMap, NodeName as RingName, Topology, slot_of};
 use corelane_shard::{Algorithm, Among, Prefaulter, ShardConfig};
 use crossbeam_channel::{Sender, bounded, unbounded};
+use tokio::sync::oneshot;
 
 use crate::affinity;
 use crate::budget::{self, Budget};
 use crate::clock::Clock;
 use crate::config::{self, Config, EvictionOrder, EvictionScope, Host, Io, ListenAddress};
-use crate::control::{CoreSnapshots, NodeControl, Phase};
+use crate::control::{Ask, CoreSnapshots, NodeControl, Phase};
 use crate::data_core::{self, CoreParts, Made};
 use crate::driver::Waker;
 use crate::event_loop::Command;
@@ -49,13 +50,15 @@ struct Handle {
     snapshots: CoreSnapshots,
     topology: Keeper,
     live: LiveConfig,
+    /// Which core has which slots while there is no topology.
+    cores: CoreMap,
 }
 
 impl Handle {
-    fn command(&self, command: Command) {
+    fn command(&self, command: impl Fn() -> Command) {
         for (commands, waker) in self.commands.iter().zip(self.wakers.iter()) {
             // A core that has ended needs no command.
-            let _ = commands.send(command.clone());
+            let _ = commands.send(command());
             waker.wake();
         }
     }
@@ -74,13 +77,13 @@ impl NodeControl for Handle {
 
     fn drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
-            self.command(Command::Drain);
+            self.command(|| Command::Drain);
         }
     }
 
     fn stop_now(&self) {
         self.draining.store(true, Ordering::Release);
-        self.command(Command::Stop);
+        self.command(|| Command::Stop);
     }
 
     fn snapshots(&self) -> &CoreSnapshots {
@@ -92,7 +95,25 @@ impl NodeControl for Handle {
     }
 
     fn offer_topology(&self, topology: Topology) -> Result<Taken, RefusedTopology> {
-        self.topology.offer(topology, |view| self.command(Command::Cluster(view)))
+        self.topology.offer(topology, |view| self.command(|| Command::Cluster(view.clone())))
+    }
+
+    fn core_of(&self, key: &[u8]) -> u16 {
+        let slot = slot_of(key);
+        match self.topology.in_force() {
+            // A core that does not have the slot, or not any more, says where it is.
+            Some(view) => view.cores().core_of(slot).0,
+            None => self.cores.core_of(slot).0,
+        }
+    }
+
+    fn ask(&self, core: u16, frames: Vec<u8>) -> oneshot::Receiver<Answered> {
+        let (answer, answered) = oneshot::channel();
+        let core = usize::from(core);
+        // Where the core has ended, the receiver sees its sender dropped.
+        let _ = self.commands[core].send(Command::Ask(Ask { frames, answer }));
+        self.wakers[core].wake();
+        answered
     }
 
     fn config(&self) -> Config {
@@ -100,7 +121,7 @@ impl NodeControl for Handle {
     }
 
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
-        self.live.change(settings, |tuning| self.command(Command::Retune(tuning)))
+        self.live.change(settings, |tuning| self.command(|| Command::Retune(tuning)))
     }
 }
 
@@ -179,8 +200,16 @@ impl Node {
             .map_err(StartError::Thread)?;
         let (draining, over) = (AtomicBool::new(false), AtomicBool::new(false));
         let live = LiveConfig::new(config, host, cores);
-        let control =
-            Arc::new(Handle { commands, wakers, draining, over, snapshots, topology, live });
+        let control = Arc::new(Handle {
+            commands,
+            wakers,
+            draining,
+            over,
+            snapshots,
+            topology,
+            live,
+            cores: CoreMap::even(cores).expect("the configuration bounds the cores"),
+        });
         Ok(Node { control, addresses: opened.addresses, core_threads, io, threads, prefault })
     }
 

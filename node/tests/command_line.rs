@@ -88,10 +88,17 @@ fn the_doctor_fails_where_a_node_would() {
 fn a_taken_address_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, _, error) = run(&["--admin", &address, "--listen", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1), "{error}");
-    assert!(error.contains(&format!("cannot serve the admin port on {address}")), "{error}");
-    let common = ["--admin", "none", "--cores", "1", "--memory", "64m", "--pin", "off"];
+    for (setting, port) in [("--admin", "admin"), ("--http", "HTTP")] {
+        let others =
+            ["--listen", "--admin", "--http"].into_iter().filter(|other| *other != setting);
+        let others = others.flat_map(|other| [other, "127.0.0.1:0"]);
+        let arguments: Vec<&str> = [setting, &address].into_iter().chain(others).collect();
+        let (code, _, error) = run(&arguments);
+        assert_eq!(code, Some(1), "{error}");
+        assert!(error.contains(&format!("cannot serve the {port} port on {address}")), "{error}");
+    }
+    let common =
+        ["--admin", "none", "--http", "none", "--cores", "1", "--memory", "64m", "--pin", "off"];
     let (code, _, error) = run(&[&common[..], &["--listen", &address]].concat());
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains(&address) && error.contains("in use"), "{error}");
@@ -108,7 +115,7 @@ impl Running {
     /// Starts a small node and waits for its line.
     fn start(more: &[&str]) -> Running {
         let common = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "1"];
-        let small = ["--memory", "64m", "--pin", "off"];
+        let small = ["--http", "127.0.0.1:0", "--memory", "64m", "--pin", "off"];
         let mut child =
             corelane(&[&common[..], &small, more].concat()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

@@ -326,7 +326,7 @@ impl Peer {
         let memory_mib = (launch.memory >> 20).to_string();
         let line = match self.kind {
             Kind::Corelane => format!(
-                "serve --listen 127.0.0.1:{port} --admin none --cores 1 --memory {memory_mib}MiB"
+                "serve --listen 127.0.0.1:{port} --admin none --http none --cores 1 --memory {memory_mib}MiB"
             ),
             Kind::Redis | Kind::Valkey => format!(
                 "--bind 127.0.0.1 --port {port} --io-threads 1 --appendonly no --daemonize no"

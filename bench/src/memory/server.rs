@@ -98,7 +98,7 @@ impl Program {
                 let Room { cores, memory, .. } = room;
                 let memory = memory.map_or_else(String::new, |bytes| format!("--memory {bytes}"));
                 words(format!(
-                    "serve --listen 127.0.0.1:{port} --admin none --cores {cores} {memory}"
+                    "serve --listen 127.0.0.1:{port} --admin none --http none --cores {cores} {memory}"
                 ))
             }
             Dialect::Resp => {

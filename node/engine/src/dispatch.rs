@@ -148,7 +148,7 @@ impl Dispatcher {
                 self.ahead.look(&self.executor, &self.slots.cores, keys);
             }
             let Decoded::Complete { mut frame, consumed } =
-                wire::decode_request(&frames[executed..], &self.limits)
+                wire::decode_request(&frames[executed..], &DecodeLimits::BETWEEN_CORES)
             else {
                 unreachable!("cores send each other whole frames that one of them decoded");
             };

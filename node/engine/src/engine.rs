@@ -38,6 +38,16 @@ pub enum SendEnd {
     Failed,
 }
 
+/// What [`Engine::ask`] gives back.
+#[derive(Debug)]
+pub struct Answered {
+    /// Whole reply frames, in the order of the requests, over all packets.
+    pub packets: Vec<Packet>,
+    /// The requests from the end that were not executed, because the replies before them are
+    /// long enough.
+    pub rest: Vec<u8>,
+}
+
 /// When [`Engine::tick`] wants to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agenda {
@@ -197,6 +207,21 @@ impl Engine {
         self.forget(&connection);
         self.counters_mut().connections_handed_over += 1;
         Some(Handover { to, received: connection.input })
+    }
+
+    /// Executes requests that came over no connection. `frames` are of the form that the
+    /// cores of a node exchange ([`corelane_protocol::wire::between_cores`]); their keys
+    /// belong to this core.
+    pub fn ask(&mut self, mut frames: Vec<u8>, now: MonotonicUs) -> Answered {
+        let mut replies = Vec::new();
+        let executed = self.dispatcher.execute_mail(&frames, now, &mut replies);
+        frames.drain(..executed);
+        let mut packets = Vec::new();
+        let mut leases = std::mem::take(&mut self.dispatcher.executor.leases);
+        while !replies.is_empty() || leases.bytes() > 0 {
+            packets.push(leases.packet(&mut replies));
+        }
+        Answered { packets, rest: frames }
     }
 
     /// Mail from another core.

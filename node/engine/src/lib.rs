@@ -47,7 +47,7 @@ mod timers;
 pub use cluster::{ClusterView, TopologyTooLong};
 pub use config::{DefaultTtl, EngineConfig, JitterMode, Tuning};
 pub use connection::{ConnectionId, Handover};
-pub use engine::{Agenda, Engine, ReceiveEnd, SendEnd};
+pub use engine::{Agenda, Answered, Engine, ReceiveEnd, SendEnd};
 pub use mail::Mail;
 pub use output::{Closing, Output};
 pub use packet::{MailedLeases, Packet};

@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Descriptors that are not client connections: rings, event descriptors, listeners, log, admin.
-pub const DESCRIPTORS_RESERVED: u64 = 64;
+/// Descriptors that are not client connections: rings, event descriptors, listeners, log, and
+/// the connections of the admin and HTTP ports.
+pub const DESCRIPTORS_RESERVED: u64 = 128;
 /// Descriptors that each data core needs besides its connections and listeners: ring or
 /// readiness queue, wake-up, some in passing, and connections that are being refused.
 pub const DESCRIPTORS_PER_CORE: u64 = 6 + crate::event_loop::REFUSED_MAX as u64;

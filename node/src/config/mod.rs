@@ -52,6 +52,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The file with the topology of the cluster that the node is in, if it is in one.
     pub topology: Option<PathBuf>,
+    /// Where the cache is served over HTTP, if it is.
+    pub http: Option<SocketAddr>,
     /// The data cores.
     pub cores: Cores,
     /// Whether they stay on their CPUs.
@@ -113,6 +115,7 @@ impl Config {
             listen: vec![ListenAddress::Tcp(loopback(7400))],
             admin: Some(loopback(7401)),
             topology: None,
+            http: Some(loopback(7402)),
             cores: Cores::Auto,
             pin: Pin::On,
             io: Io::Auto,
@@ -168,10 +171,16 @@ impl Config {
         }
         for (index, address) in self.listen.iter().enumerate() {
             let any_port = matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
-            let admin = matches!(address, ListenAddress::Tcp(a) if Some(*a) == self.admin);
-            if !any_port && (admin || self.listen[..index].contains(address)) {
+            let other = matches!(address, ListenAddress::Tcp(address)
+                if [self.admin, self.http].contains(&Some(*address)));
+            if !any_port && (other || self.listen[..index].contains(address)) {
                 return Err(ConfigError::SameAddress { address: address.to_string() });
             }
+        }
+        if let Some(address) = self.http.filter(|address| address.port() != 0)
+            && self.admin == self.http
+        {
+            return Err(ConfigError::SameAddress { address: address.to_string() });
         }
         self.check_exposure()?;
         let cores = self.cores.count(host.cpus);
@@ -202,10 +211,12 @@ impl Config {
         if let Some(address) = self.listen.iter().find(|address| !address.is_local()) {
             return exposed("listen", address.to_string());
         }
-        match &self.admin {
-            Some(address) if !values::is_loopback(address) => exposed("admin", address.to_string()),
-            _ => Ok(()),
+        for (setting, address) in [("admin", &self.admin), ("http", &self.http)] {
+            if let Some(address) = address.filter(|address| !values::is_loopback(address)) {
+                return exposed(setting, address.to_string());
+            }
         }
+        Ok(())
     }
 
     /// What works, but probably not as meant.
@@ -294,7 +305,9 @@ pub enum ConfigError {
     #[error("no address to listen on: give at least one --listen")]
     NoListener,
     /// One address for two things.
-    #[error("{address} is given twice: every --listen and --admin needs an address of its own")]
+    #[error(
+        "{address} is given twice: every --listen, --admin and --http needs an address of its own"
+    )]
     SameAddress {
         /// Which.
         address: String,

@@ -130,6 +130,22 @@ pub static SETTINGS: &[Setting] = &[
         show: |config| Some(or_none(config.admin, |address| address.to_string())),
     },
     Setting {
+        name: "http",
+        value_name: "ADDRESS",
+        arity: Arity::One,
+        heading: Heading::Network,
+        help: "Where the cache itself is served over HTTP, or none",
+        default_words: None,
+        read: |config, text| {
+            config.http = match text {
+                "none" => None,
+                address => Some(address.parse().map_err(|_| ValueError::Address)?),
+            };
+            Ok(())
+        },
+        show: |config| Some(or_none(config.http, |address| address.to_string())),
+    },
+    Setting {
         name: "node-name",
         value_name: "NAME",
         arity: Arity::One,

@@ -488,7 +488,7 @@ mod tests {
         let twice = refusal(&[], &[], Some("cores = 1\ncores = 2\n"));
         assert!(twice.starts_with("corelane.toml:2:1: duplicate key"), "{twice}");
         let unknown = refusal(&[], &[], Some("tls = true\n"));
-        assert!(unknown.contains("the settings are listen, admin, node-name"), "{unknown}");
+        assert!(unknown.contains("the settings are listen, admin, http, node-name"), "{unknown}");
     }
 
     #[test]
@@ -542,7 +542,7 @@ mod tests {
     fn impossible_combinations_are_refused() {
         assert_eq!(
             refusal(&["listen=127.0.0.1:7401"], &[], None),
-            "127.0.0.1:7401 is given twice: every --listen and --admin needs an address of its own"
+            "127.0.0.1:7401 is given twice: every --listen, --admin and --http needs an address of its own"
         );
         assert!(resolve_from(&["listen=127.0.0.1:0,127.0.0.1:0"], &[], None).is_ok());
         assert_eq!(
@@ -554,9 +554,9 @@ mod tests {
         let error = resolve_on(&small, &["connections-max=1000"], &[], None).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--connections-max 1000 needs 1156 open files, but the hard limit of this process is \
-             1000: raise it (systemd: LimitNOFILE=1156; shell: ulimit -Hn 1156; docker: --ulimit \
-             nofile=1156), or give --connections-max 844"
+            "--connections-max 1000 needs 1220 open files, but the hard limit of this process is \
+             1000: raise it (systemd: LimitNOFILE=1220; shell: ulimit -Hn 1220; docker: --ulimit \
+             nofile=1220), or give --connections-max 780"
         );
     }
 
@@ -565,8 +565,8 @@ mod tests {
         let mut small = host();
         small.open_files.hard = 4096;
         let resolved = resolve_on(&small, &["cores=16"], &[], None).unwrap();
-        assert_eq!(resolved.config.connections_max, 4096 - 64 - 16 * 23);
-        let fewer = Warning::FewerConnections { hard: 4096, connections_max: 3664 };
+        assert_eq!(resolved.config.connections_max, 4096 - 128 - 16 * 23);
+        let fewer = Warning::FewerConnections { hard: 4096, connections_max: 3600 };
         assert!(resolved.warnings.contains(&fewer));
         assert!(resolved.warnings.contains(&Warning::MoreCoresThanCpus { cores: 16, cpus: 4 }));
     }

@@ -14,25 +14,37 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Connections at a time; more wait in the kernel's queue. With [`REQUEST_BYTES_MAX`] and
-/// answers of some 10 KiB a core this bounds what the admin port takes to about 10 MiB.
-pub(super) const CONNECTIONS_MAX: usize = 32;
-/// Longest request, headers included: room for a topology that names every slot's owner.
-pub(super) const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// What a listener's connections may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How the port is called in the log.
+    pub(crate) name: &'static str,
+    /// Connections at a time; more wait in the kernel's queue.
+    pub(crate) connections_max: usize,
+    /// Longest request in bytes, headers included.
+    pub(crate) request_bytes_max: usize,
+}
+
+/// Those of the admin port. With answers of some 10 KiB a core they bound what it takes to about
+/// 10 MiB; a request may be a topology that names every slot's owner.
+pub(super) const ADMIN: Bounds =
+    Bounds { name: "admin", connections_max: 32, request_bytes_max: 256 << 10 };
 /// Longest time without progress of an answer: an idle or slow connection is closed then.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(15);
 /// Pause after a failed accept (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// See the module.
-pub(super) struct BoundedListener {
+pub(crate) struct BoundedListener {
     listener: TcpListener,
+    bounds: Bounds,
     permits: Arc<Semaphore>,
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener) -> BoundedListener {
-        BoundedListener { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    pub(crate) fn new(listener: TcpListener, bounds: Bounds) -> BoundedListener {
+        let permits = Arc::new(Semaphore::new(bounds.connections_max));
+        BoundedListener { listener, bounds, permits }
     }
 }
 
@@ -45,9 +57,12 @@ impl axum::serve::Listener for BoundedListener {
         let permit = permit.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => return (BoundedStream::new(stream, permit), address),
+                Ok((stream, address)) => {
+                    let request_bytes_max = self.bounds.request_bytes_max;
+                    return (BoundedStream::new(stream, request_bytes_max, permit), address);
+                }
                 Err(error) => {
-                    tracing::warn!("the admin port could not accept: {error}");
+                    tracing::warn!("the {} port could not accept: {error}", self.bounds.name);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -61,16 +76,22 @@ impl axum::serve::Listener for BoundedListener {
 
 /// A connection that breaks when it passes a limit. Every byte of an answer that goes out
 /// sets size and time back to zero.
-pub(super) struct BoundedStream {
+pub(crate) struct BoundedStream {
     stream: TcpStream,
+    request_bytes_max: usize,
     received: usize,
     stall: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl BoundedStream {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> BoundedStream {
-        BoundedStream { stream, received: 0, stall: Box::pin(sleep(STALL_MAX)), _permit: permit }
+    fn new(
+        stream: TcpStream,
+        request_bytes_max: usize,
+        permit: OwnedSemaphorePermit,
+    ) -> BoundedStream {
+        let stall = Box::pin(sleep(STALL_MAX));
+        BoundedStream { stream, request_bytes_max, received: 0, stall, _permit: permit }
     }
 
     fn check_stall(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -96,7 +117,7 @@ impl AsyncRead for BoundedStream {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.received += buffer.filled().len() - before;
-        if self.received > REQUEST_BYTES_MAX {
+        if self.received > self.request_bytes_max {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         polled
@@ -138,7 +159,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_progress_breaks_after_a_while() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut listener = BoundedListener::new(listener);
+        let mut listener = BoundedListener::new(listener, ADMIN);
         let address = axum::serve::Listener::local_addr(&listener).unwrap();
         let mut client = std::net::TcpStream::connect(address).unwrap();
         let (mut stream, _) = axum::serve::Listener::accept(&mut listener).await;

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use subtle::ConstantTimeEq;
 
-use super::connections::BoundedListener;
+use super::connections::{ADMIN, BoundedListener};
 use super::{Phase, Shared, configuration, metrics, topology};
 
 /// Serves until an error; for ever without a listener.
@@ -22,7 +22,7 @@ pub(super) async fn serve(
     let Some(listener) = listener else {
         return std::future::pending().await;
     };
-    let listener = BoundedListener::new(tokio::net::TcpListener::from_std(listener)?);
+    let listener = BoundedListener::new(tokio::net::TcpListener::from_std(listener)?, ADMIN);
     axum::serve(listener, router(shared)).await
 }
 
@@ -75,7 +75,7 @@ pub(super) fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), Box<
 }
 
 /// Compares in a time that depends on the token's length alone.
-fn authorized(shared: &Shared, headers: &HeaderMap) -> bool {
+pub(super) fn authorized(shared: &Shared, headers: &HeaderMap) -> bool {
     let Some(token) = &shared.auth_token else { return true };
     let Some(given) = headers.get(header::AUTHORIZATION) else { return false };
     match given.as_bytes().split_at_checked("Bearer ".len()) {

@@ -1,11 +1,13 @@
 //! The control thread: ordinary async Rust beside the data cores. It serves health and
-//! metrics over HTTP and turns signals into a drain.
+//! metrics over HTTP, the cache itself for those who have nothing but HTTP, and turns signals
+//! into a drain.
 //!
-//! It knows the node by two things only: [`NodeControl`], by which it asks for the phase and
-//! for the end, and [`CoreSnapshots`], the numbers that the cores publish. Neither makes a
-//! core wait, so the thread may stall or die without stopping one; after a panic it is
-//! started again.
+//! It knows the node by two things only: [`NodeControl`], by which it asks for the phase, for
+//! entries and for the end, and [`CoreSnapshots`], the numbers that the cores publish.
+//! Neither makes a core wait, so the thread may stall or die without stopping one; after a
+//! panic it is started again.
 
+pub(crate) mod cache;
 mod configuration;
 mod connections;
 mod http;
@@ -23,10 +25,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use corelane_engine::ClusterView;
 use corelane_engine::counters::CATALOGUE;
+use corelane_engine::{Answered, ClusterView};
 use corelane_ring::Topology;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::{Config, Token};
 use crate::live_config::ChangeError;
@@ -62,6 +64,15 @@ impl Phase {
     }
 }
 
+/// Requests for one core, and where their replies go.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    /// Whole frames, as the cores of a node exchange them; their keys belong to the core.
+    pub(crate) frames: Vec<u8>,
+    /// Sending never waits.
+    pub(crate) answer: oneshot::Sender<Answered>,
+}
+
 /// What the control thread asks of the node. No call waits for a core.
 pub trait NodeControl: Send + Sync + 'static {
     /// Where the node is in its life.
@@ -86,6 +97,12 @@ pub trait NodeControl: Send + Sync + 'static {
     /// # Errors
     /// The first that cannot be changed so.
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError>;
+    /// The core that owns a key.
+    fn core_of(&self, key: &[u8]) -> u16;
+    /// Has a core execute request frames of its keys, encoded as the cores of a node exchange
+    /// them. Nothing comes where the core ends before. Whoever calls bounds how many are
+    /// under way.
+    fn ask(&self, core: u16, frames: Vec<u8>) -> oneshot::Receiver<Answered>;
 }
 
 /// The numbers that each core publishes.
@@ -157,12 +174,30 @@ pub enum Signals {
     Ignored,
 }
 
+/// The cache over HTTP.
+#[derive(Debug)]
+pub struct HttpConfig {
+    /// The bound listener.
+    pub listener: TcpListener,
+    /// Longest value, in bytes.
+    pub value_bytes_max: usize,
+}
+
+impl HttpConfig {
+    fn try_clone(&self) -> io::Result<HttpConfig> {
+        let listener = self.listener.try_clone()?;
+        Ok(HttpConfig { listener, value_bytes_max: self.value_bytes_max })
+    }
+}
+
 /// What the control thread is told at start.
 #[derive(Debug)]
 pub struct ControlConfig {
     /// The bound admin listener, if there is to be one.
     pub listener: Option<TcpListener>,
-    /// What metrics readers must prove, if anything.
+    /// The cache over HTTP, if it is to be served.
+    pub http: Option<HttpConfig>,
+    /// What readers of metrics, and everybody who comes over HTTP, must prove, if anything.
     pub auth_token: Option<Token>,
     /// What the node is.
     pub about: About,
@@ -173,9 +208,11 @@ pub struct ControlConfig {
 /// Why the control thread did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The admin address cannot be had.
-    #[error("cannot serve the admin port on {address}: {error}{hint}", hint = bind_hint(error))]
+    /// An address cannot be had.
+    #[error("cannot serve the {port} port on {address}: {error}{hint}", hint = bind_hint(error))]
     Bind {
+        /// What was to be served there.
+        port: &'static str,
         /// Which address.
         address: SocketAddr,
         /// What the system said.
@@ -196,16 +233,16 @@ pub fn bind_hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Binds the admin address.
+/// Binds the address of a port that is called so.
 ///
 /// # Errors
 /// The address cannot be had; the message names it.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
+pub fn bind(port: &'static str, address: SocketAddr) -> Result<TcpListener, ControlError> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    bound.map_err(|error| ControlError::Bind { address, error })
+    bound.map_err(|error| ControlError::Bind { port, address, error })
 }
 
 /// What the thread's parts share; it outlives a restart of the thread's work.
@@ -263,6 +300,7 @@ impl Control {
         let mut work = Work {
             shared: Arc::clone(&shared),
             listener: config.listener,
+            http: config.http,
             signals: config.signals,
             stopped,
             begun: Some(begun),
@@ -292,6 +330,7 @@ impl Control {
 struct Work {
     shared: Arc<Shared>,
     listener: Option<TcpListener>,
+    http: Option<HttpConfig>,
     signals: Signals,
     stopped: watch::Receiver<bool>,
     /// Where the thread's starter waits to be told that it runs, or why it does not.
@@ -318,15 +357,18 @@ impl Work {
         runtime.block_on(async {
             let signals = signals::Source::of(&mut self.signals)?;
             let listener = self.listener.as_ref().map(TcpListener::try_clone).transpose()?;
+            let http = self.http.as_ref().map(HttpConfig::try_clone).transpose()?;
             if let Some(begun) = self.begun.take() {
                 // The starter waits for it.
                 let _ = begun.send(Ok(()));
             }
             let signals = signals.handle(&self.shared);
             let admin = http::serve(listener, Arc::clone(&self.shared));
+            let cache = cache::serve(http, Arc::clone(&self.shared));
             tokio::select! {
                 () = signals => Ok(()),
                 result = admin => result,
+                result = cache => result,
                 // An error means that the handle is gone; the thread then lives with the process.
                 Ok(_) = stopped.wait_for(|stopped| *stopped) => Ok(()),
             }

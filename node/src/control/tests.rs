@@ -54,6 +54,14 @@ impl NodeControl for FakeNode {
             _ => Err(ChangeError::Fixed { name: settings[0].0.clone() }),
         }
     }
+
+    fn core_of(&self, _: &[u8]) -> u16 {
+        unreachable!("nothing here asks for entries")
+    }
+
+    fn ask(&self, _: u16, _: Vec<u8>) -> oneshot::Receiver<Answered> {
+        unreachable!("nothing here asks for entries")
+    }
 }
 
 struct Fixture {
@@ -66,11 +74,12 @@ struct Fixture {
 
 impl Fixture {
     fn start(auth_token: Option<&str>) -> Fixture {
-        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = bind("admin", (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let (signals, received) = watch::channel(());
         let control = Control::start(ControlConfig {
             listener: Some(listener),
+            http: None,
             auth_token: auth_token.map(|token| Token::new(token.into()).unwrap()),
             about: About {
                 version: "1.2.3",
@@ -213,7 +222,7 @@ fn metrics_need_the_token_and_health_does_not() {
 #[test]
 fn oversized_and_garbled_requests_only_cost_their_connection() {
     let fixture = Fixture::ready(None);
-    let long = format!("X-Long: {}\r\n", "x".repeat(2 * connections::REQUEST_BYTES_MAX));
+    let long = format!("X-Long: {}\r\n", "x".repeat(2 * connections::ADMIN.request_bytes_max));
     let answer = fixture.exchange(&format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{long}\r\n"));
     assert!(!answer.contains("alive"), "{answer}");
     let answer = fixture.exchange("\x16\x03\x01 not http at all\r\n\r\n");
@@ -225,7 +234,7 @@ fn oversized_and_garbled_requests_only_cost_their_connection() {
 #[test]
 fn connections_over_the_limit_wait_and_are_served_when_one_goes() {
     let fixture = Fixture::ready(None);
-    let mut held: Vec<TcpStream> = (0..connections::CONNECTIONS_MAX)
+    let mut held: Vec<TcpStream> = (0..connections::ADMIN.connections_max)
         .map(|_| {
             let mut stream = TcpStream::connect(fixture.address).unwrap();
             // An answer on a connection that stays open shows that it holds its permit.
@@ -309,6 +318,13 @@ fn the_port_answers_again_after_a_panic() {
         fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
             Err(ChangeError::Fixed { name: settings[0].0.clone() })
         }
+        fn core_of(&self, _: &[u8]) -> u16 {
+            unreachable!("nothing here asks for entries")
+        }
+
+        fn ask(&self, _: u16, _: Vec<u8>) -> oneshot::Receiver<Answered> {
+            unreachable!("nothing here asks for entries")
+        }
     }
     let fixture = Fixture::start(None);
     let (sender, panicked) = mpsc::channel();
@@ -322,9 +338,9 @@ fn the_port_answers_again_after_a_panic() {
 
 #[test]
 fn a_taken_admin_address_is_named() {
-    let taken = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let taken = bind("admin", (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = taken.local_addr().unwrap();
-    let message = bind(address).unwrap_err().to_string();
+    let message = bind("admin", address).unwrap_err().to_string();
     assert!(message.starts_with(&format!("cannot serve the admin port on {address}: ")));
     assert!(message.contains("another process listens there"), "{message}");
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use super::connections::REQUEST_BYTES_MAX;
+use super::connections::ADMIN;
 use super::http::authorize;
 use crate::topology::format;
 use crate::topology::keeper::{RefusedTopology, Taken};
@@ -36,7 +36,7 @@ pub(super) async fn replace(State(shared): State<Arc<Shared>>, request: Request)
         return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
     };
     // Only now: strangers get nothing of theirs buffered.
-    let body = match to_bytes(request.into_body(), REQUEST_BYTES_MAX).await {
+    let body = match to_bytes(request.into_body(), ADMIN.request_bytes_max).await {
         Ok(body) => body,
         Err(error) => return answer(StatusCode::PAYLOAD_TOO_LARGE, &error),
     };

@@ -140,9 +140,12 @@ fn other_machines_are_kept_out_without_a_token() {
         assert!(ended.stderr.contains(&message), "{ended:?}");
         assert!(ended.stderr.contains("--auth-token-file"), "{ended:?}");
         assert!(ended.stderr.contains("--insecure"), "{ended:?}");
-        let ended = run(serve(Io::Epoll, &["--admin", address]));
-        assert_eq!(ended.code(), Some(2), "{ended:?}");
-        assert!(ended.stderr.contains(&format!("--admin {address} can be reached")), "{ended:?}");
+        for setting in ["--admin", "--http"] {
+            let ended = run(serve(Io::Epoll, &[setting, address]));
+            assert_eq!(ended.code(), Some(2), "{ended:?}");
+            let message = format!("{setting} {address} can be reached");
+            assert!(ended.stderr.contains(&message), "{ended:?}");
+        }
     }
     let file = token_file();
     let path = file.path().to_str().unwrap();

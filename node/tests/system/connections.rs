@@ -182,9 +182,9 @@ fn established_connections_are_served_during_a_flood(io: Io) {
 
 fn a_node_without_descriptors_waits_for_some(io: Io) {
     // The node makes sure of its limit at start, so the shell leaves it with descriptors
-    // that it knows nothing of. It reserves 87 besides its connections, and uses some 20.
-    let script = "for fd in {10..95}; do eval \"exec $fd</dev/null\"; done; \
-                  ulimit -n 127; exec \"$@\"";
+    // that it knows nothing of. It reserves 151 besides its connections, and uses some 20.
+    let script = "for fd in {10..159}; do eval \"exec $fd</dev/null\"; done; \
+                  ulimit -n 191; exec \"$@\"";
     let direct = serve(io, &["--connections-max", "40"]);
     let mut command = std::process::Command::new("bash");
     command.args(["-c", script, "bash"]).arg(direct.get_program()).args(direct.get_args());

@@ -4,7 +4,7 @@
 //! ```text
 //! Node (a child process) ◄─ socket ─ Wire: frames as a test writes them, garbled ones too
 //!                        ◄─ socket ─ corelane_client
-//!                        ◄─ HTTP ─── admin::get
+//!                        ◄─ HTTP ─── admin::get, curl
 //!                        ◄─ signals, limits; /proc ─► what it holds
 //! ```
 //!
@@ -54,6 +54,8 @@ mod access;
 mod admin;
 
 mod cluster;
+
+mod http;
 
 mod settings;
 

@@ -51,6 +51,8 @@ fn the_node_says_what_takes_uring_away() {
                 "127.0.0.1:0",
                 "--admin",
                 "none",
+                "--http",
+                "none",
             ]));
         });
     }

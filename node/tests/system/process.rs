@@ -24,9 +24,10 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What every node is started with, unless a test says otherwise.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("--listen", "127.0.0.1:0"),
     ("--admin", "127.0.0.1:0"),
+    ("--http", "127.0.0.1:0"),
     ("--cores", "1"),
     ("--memory", "64MiB"),
     ("--pin", "off"),
