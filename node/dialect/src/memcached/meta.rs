@@ -469,6 +469,7 @@ impl Shape {
                 self.failure(*status, message, line, moment, out);
             }
             (_, Reply::Busy { .. }) => out.extend_from_slice(shape::BUSY),
+            (_, Reply::Redirect(redirect)) => shape::elsewhere(redirect, out),
             _ => unreachable!("{reply:?} does not answer a meta command"),
         }
     }

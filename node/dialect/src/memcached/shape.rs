@@ -1,6 +1,6 @@
 //! How replies are rendered, with memcached's words for what goes wrong.
 
-use corelane_protocol::{Reply, Status, Version};
+use corelane_protocol::{Redirect, Reply, Status, Version};
 
 use super::meta;
 use crate::number;
@@ -65,8 +65,12 @@ impl Shape {
                 self.value_trailer(out);
             }
             (Shape::TooLarge, _) => out.extend_from_slice(TOO_LARGE),
+            // What cannot be had is not there: a cache may forget anything at any time, and
+            // between values there is no way to say more.
+            (Shape::Value { place: Place::OneOfSeveral, .. }, _) => {}
             (_, Reply::Failed { status, message }) => self.failure(*status, message, out),
             (_, Reply::Busy { .. }) => out.extend_from_slice(BUSY),
+            (_, Reply::Redirect(redirect)) => elsewhere(redirect, out),
             (Shape::Counted, Reply::Number { number, .. }) => {
                 number::unsigned(*number, out);
                 out.extend_from_slice(b"\r\n");
@@ -110,9 +114,6 @@ impl Shape {
 
     fn failure(self, status: Status, message: &str, out: &mut Vec<u8>) {
         let text: &[u8] = match (self, status) {
-            // What cannot be had is not there: a cache may forget anything at any time, and
-            // between values there is no way to say more.
-            (Shape::Value { place: Place::OneOfSeveral, .. }, _) => b"",
             (Shape::Value { .. }, Status::NotFound) => END,
             (Shape::Stored, Status::NotFound | Status::ConditionFailed) => b"NOT_STORED\r\n",
             (Shape::Swapped, Status::ConditionFailed) => b"EXISTS\r\n",
@@ -125,6 +126,13 @@ impl Shape {
 
 pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 pub(super) const BUSY: &[u8] = b"SERVER_ERROR overloaded, try again\r\n";
+
+/// Appends where a request belongs, for the person who reads it: the protocol has no redirection.
+pub(super) fn elsewhere(redirect: &Redirect<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"SERVER_ERROR the node at ");
+    out.extend_from_slice(redirect.address.as_bytes());
+    out.extend_from_slice(b" has the key\r\n");
+}
 
 /// Appends the words for what neither depends on the command nor happens in the normal course.
 pub(super) fn failed(status: Status, message: &str, out: &mut Vec<u8>) {

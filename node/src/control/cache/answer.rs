@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use corelane_protocol::Status;
+use corelane_protocol::{Reply, Status};
 use serde::Serialize;
 
 /// Why a request has no other answer.
@@ -30,8 +30,22 @@ pub(super) enum Problem {
     Unavailable(&'static str),
     /// The memory is used up and nothing may be evicted.
     OutOfMemory,
+    /// Another node answers for the key: here.
+    Elsewhere(String),
     /// The core refused it for a reason of its own.
     Refused(Status, String),
+}
+
+impl From<&Reply<'_>> for Problem {
+    /// What a core answered instead of what was asked for.
+    fn from(reply: &Reply<'_>) -> Problem {
+        match *reply {
+            Reply::Failed { status, message } => Problem::from((status, message)),
+            Reply::Busy { .. } => Problem::from((Status::Busy, "")),
+            Reply::Redirect(redirect) => Problem::Elsewhere(redirect.address.to_owned()),
+            _ => unreachable!("{reply:?} answers none of the requests made here"),
+        }
+    }
 }
 
 impl From<(Status, &str)> for Problem {
@@ -63,8 +77,7 @@ impl Problem {
             Problem::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Problem::OutOfMemory => StatusCode::INSUFFICIENT_STORAGE,
-            // Another node answers for the key.
-            Problem::Refused(Status::Moved | Status::Ask, _) => StatusCode::MISDIRECTED_REQUEST,
+            Problem::Elsewhere(_) => StatusCode::MISDIRECTED_REQUEST,
             Problem::Refused(Status::WrongType, _) => StatusCode::CONFLICT,
             Problem::Refused(_, _) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -81,6 +94,9 @@ impl Problem {
             Problem::KeyTooLong => "the key is longer than 16384 bytes",
             Problem::UnsupportedType => "the body must be application/json or octet-stream",
             Problem::OutOfMemory => "the memory is used up and nothing may be evicted",
+            Problem::Elsewhere(address) => {
+                return Cow::Owned(format!("the node at {address} has the key"));
+            }
             Problem::Refused(status, message) if message.is_empty() => {
                 return Cow::Owned(format!("refused: {status:?}"));
             }

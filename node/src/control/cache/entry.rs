@@ -28,15 +28,6 @@ fn versioned() -> RequestHead {
     RequestHead { want_version: WantVersion::Yes, ..RequestHead::default() }
 }
 
-/// The value of a core's reply, or why there is none.
-fn unexpected(reply: &Reply<'_>) -> Problem {
-    match *reply {
-        Reply::Failed { status, message } => Problem::from((status, message)),
-        Reply::Busy { .. } => Problem::from((Status::Busy, "")),
-        _ => unreachable!("{reply:?} answers none of the requests made here"),
-    }
-}
-
 /// `GET` and `HEAD`.
 pub(super) async fn read(
     State(gateway): State<Arc<Gateway>>,
@@ -55,7 +46,7 @@ pub(super) async fn read(
             Reply::Failed { status: Status::NotFound, .. } if !conditions.is_matched(None) => {
                 Err(Problem::ConditionFailed)
             }
-            other => Err(unexpected(&other)),
+            other => Err(Problem::from(&other)),
         })
         .await
 }
@@ -228,7 +219,7 @@ pub(super) async fn write(
             }
             // The entry that was looked at has gone since.
             Reply::Failed { status: Status::NotFound, .. } => Err(Problem::ConditionFailed),
-            other => Err(unexpected(&other)),
+            other => Err(Problem::from(&other)),
         })
         .await
 }
@@ -265,7 +256,7 @@ pub(super) async fn delete(
                 Simple::None => Ok(deleted(false)),
                 _ => Err(Problem::ConditionFailed),
             },
-            other => Err(unexpected(&other)),
+            other => Err(Problem::from(&other)),
         })
         .await
 }
@@ -286,7 +277,7 @@ async fn checked_version(
         .ask(versioned(), request, |reply| match reply {
             Reply::Described { description, .. } => Ok(description.version),
             Reply::Failed { status: Status::NotFound, .. } => Ok(None),
-            other => Err(unexpected(&other)),
+            other => Err(Problem::from(&other)),
         })
         .await?;
     if conditions.is_matched(current) && conditions.is_none_matched(current) {

@@ -52,8 +52,7 @@ pub(super) async fn read(
             let value = match reply {
                 Reply::Value(value) => value.bytes,
                 Reply::Failed { status: Status::NotFound, .. } => return Ok(()),
-                Reply::Failed { status, message } => return Err(Problem::from((status, message))),
-                other => unreachable!("{other:?} does not answer a get"),
+                other => return Err(Problem::from(&other)),
             };
             let too_long = "the values are longer together than the longest value: ask for fewer";
             left = left.checked_sub(value.len()).ok_or(Problem::BadRequest(too_long))?;
