@@ -9,6 +9,7 @@
 //! - connection tables                          connections_max × CONNECTION_BYTES
 //! - HTTP under way                             with `--http`: a few MiB, or one value
 //! - replies waiting to be sent                 1/16 of memory, over all cores
+//! - frames that have arrived in part           2 × 1/32 of memory, over all cores
 //! = shards, in equal parts
 //! ```
 
@@ -26,6 +27,10 @@ const CONNECTION_BYTES: u64 = 512;
 /// Which part of the memory replies may take that wait to be sent.
 const OUTPUT_SHARE: u64 = 16;
 
+/// Which part of the memory long frames may take that have arrived in part; and short ones as
+/// much again. Large values are not among them: they are in the shards from the first byte on.
+const INPUT_SHARE: u64 = 32;
+
 /// The parts of the memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -33,6 +38,8 @@ pub(crate) struct Budget {
     pub(crate) shard_bytes: u64,
     /// One core's replies waiting to be sent.
     pub(crate) output_bytes: usize,
+    /// One core's frames that have arrived in part, long or short.
+    pub(crate) input_bytes: usize,
 }
 
 /// Divides the memory among so many cores.
@@ -43,10 +50,15 @@ pub(crate) fn divide(config: &Config, cores: u16) -> Budget {
     let connections = config.connections_max as u64 * CONNECTION_BYTES;
     let output = config.memory / OUTPUT_SHARE;
     let http = config.http.map_or(0, |_| bytes_under_way(config.value_bytes_max) as u64);
-    let others = PROCESS_BYTES + lanes + buffers + connections + http + output;
+    let input = config.memory / INPUT_SHARE;
+    let others = PROCESS_BYTES + lanes + buffers + connections + http + output + 2 * input;
     // Where the rest is too small to serve from, the shard says so when it is made.
     let shards = config.memory.saturating_sub(others);
-    Budget { shard_bytes: shards / cores, output_bytes: (output / cores) as usize }
+    Budget {
+        shard_bytes: shards / cores,
+        output_bytes: (output / cores) as usize,
+        input_bytes: (input / cores) as usize,
+    }
 }
 
 /// The most that one core's shard may be given while the node runs, in bytes.
@@ -64,7 +76,8 @@ mod tests {
         for (memory, cores) in [(64 << 20, 1), (1 << 30, 2), (256 << 30, 64)] {
             let config = Config { memory, ..Config::default() };
             let budget = divide(&config, cores);
-            let parts = (budget.shard_bytes + budget.output_bytes as u64) * u64::from(cores);
+            let parts = budget.shard_bytes + (budget.output_bytes + 2 * budget.input_bytes) as u64;
+            let parts = parts * u64::from(cores);
             assert!(parts < memory, "{memory} {cores}");
             assert!(budget.shard_bytes * u64::from(cores) > memory / 2, "{memory} {cores}");
         }

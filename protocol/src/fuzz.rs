@@ -2,10 +2,10 @@
 //! call alike. They panic where the codec breaks a promise.
 
 use crate::limits::{HEADER_BYTES, NOTICE_ID};
-use crate::model::{Answer, Status};
+use crate::model::{Answer, Request, Set, Status};
 use crate::wire::{
-    DecodeLimits, Decoded, ReplyDecoded, decode_reply, decode_request, encode_reply,
-    encode_request, keys_ahead, peek_len,
+    DecodeLimits, Decoded, ReplyDecoded, decode_reply, decode_request, decode_set_front,
+    encode_reply, encode_request, keys_ahead, peek_len,
 };
 
 /// Reads bytes as the requests of one connection, to the end or the first fatal error.
@@ -29,6 +29,12 @@ pub fn request(bytes: &[u8], limits: &DecodeLimits) -> usize {
                     Decoded::Incomplete { needed } => Some(needed),
                     _ => None,
                 });
+                if let Some(front) = decode_set_front(rest, limits) {
+                    let front = front.expect("a set that was decoded has a front");
+                    assert_eq!(front.front_bytes + front.value_bytes, consumed);
+                    let Request::Set(set) = frame.request else { panic!("{frame:?} is no set") };
+                    assert_eq!((front.head, front.set), (frame.head, Set { value: &[], ..set }));
+                }
                 let mut again = Vec::new();
                 encode_request(&frame.head, &frame.request, &mut again)
                     .expect("what was decoded can be encoded");
@@ -40,6 +46,9 @@ pub fn request(bytes: &[u8], limits: &DecodeLimits) -> usize {
             }
             Decoded::Incomplete { needed } => {
                 assert!(needed > rest.len() && needed <= limits.frame_bytes_max);
+                if let Some(Ok(front)) = decode_set_front(rest, limits) {
+                    assert_eq!(front.front_bytes + front.value_bytes, needed);
+                }
                 return frames;
             }
             Decoded::Rejected { head, refusal, frame_bytes } => {

@@ -90,7 +90,15 @@ fn tiny_output_caps() {
 
 #[test]
 fn giant_values() {
-    simulate("giant_values", Family::Giant);
+    let reports = simulate("giant_values", Family::Giant);
+    assert_happened("value in pieces", total(&reports, |r| r.counters.uploads));
+}
+
+#[test]
+fn giant_values_in_little_memory() {
+    let reports = simulate("giant_values_in_little_memory", Family::Crammed);
+    assert_happened("value in pieces", total(&reports, |r| r.counters.uploads));
+    assert_happened("eviction", total(&reports, |r| r.counters.evictions));
 }
 
 #[test]

@@ -61,6 +61,10 @@ pub struct EngineConfig {
     pub output_bytes_max: usize,
     /// Reply bytes of all connections of this core at which those that have any wait.
     pub output_bytes_total_max: usize,
+    /// Bytes that half frames of all connections of this core may come to at which further
+    /// ones wait, small ones excepted (see [`crate::limits::INPUT_BYTES_SMALL`]). The small
+    /// ones together are held to the same; a connection beyond that is closed.
+    pub input_bytes_total_max: usize,
     /// Seed of the engine's own randomness (expiry jitter).
     pub seed: u64,
     /// The clock when the engine starts.

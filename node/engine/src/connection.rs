@@ -6,6 +6,7 @@ use corelane_shard::Millis;
 use crate::forward::Remote;
 use crate::output::Closing;
 use crate::packet::{Leases, Packet};
+use crate::receive::Large;
 
 /// Names one connection of one core. The generation tells a connection from an earlier
 /// one at the same index.
@@ -54,6 +55,20 @@ pub(crate) struct Resume {
     pub(crate) series: Option<u16>,
 }
 
+/// What a connection waits for in the middle of its input. Whoever lets it wait puts it where
+/// it is found again; see `waiting`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Nothing.
+    No,
+    /// The shard makes room for its large value.
+    ForRoom,
+    /// Its large value wants so many bytes, and others have them.
+    ForUploads(usize),
+    /// Its half frame wants so many more bytes, and others have them.
+    ForInput(usize),
+}
+
 /// Whether the world reads from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -95,6 +110,14 @@ pub(crate) struct Connection {
     pub(crate) output: Vec<u8>,
     /// Large values that belong into `output`.
     leases: Option<Box<Leases>>,
+    /// The large value in whose middle it is.
+    pub(crate) large: Option<Box<Large>>,
+    /// What it waits for before more is taken from it, besides room for output.
+    pub(crate) wait: Wait,
+    /// Bytes that its input was promised, or takes, where that is not little.
+    pub(crate) admitted: usize,
+    /// Bytes of its input, where it was promised less.
+    pub(crate) held: usize,
     pub(crate) resume: Option<Resume>,
     /// Requests at other cores; made when the first one is forwarded.
     pub(crate) remote: Option<Box<Remote>>,
@@ -117,6 +140,10 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             leases: None,
+            large: None,
+            wait: Wait::No,
+            admitted: 0,
+            held: 0,
             resume: None,
             remote: None,
         }
@@ -185,6 +212,21 @@ impl Connection {
     /// Whether there is anything to hand out.
     pub(crate) fn has_outgoing(&self) -> bool {
         self.waiting() > 0 || self.remote.is_some()
+    }
+
+    /// Bytes to come of the large value in whose middle it is.
+    pub(crate) fn large_left(&self) -> usize {
+        self.large.as_ref().map_or(0, |large| large.left())
+    }
+
+    /// Whether a part of a frame has come and the rest has not, or was not taken.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        !self.input.is_empty() || self.skip > 0 || self.large.is_some()
+    }
+
+    /// Whether it holds anything that [`Connection::is_mid_frame`] tells of.
+    pub(crate) fn holds_input(&self) -> bool {
+        self.large.is_some() || self.admitted > 0 || self.held > 0
     }
 
     /// Ends the connection with a last reply that says why.

@@ -87,6 +87,11 @@ counters! {
     Counter system_calls "System calls of the event loop that wait or submit.";
     Counter accept_pauses "Times accepting paused because it failed (out of file descriptors, say).";
     Gauge output_bytes_pending "Reply bytes waiting to be sent.";
+    Counter uploads "Large values taken piece by piece.";
+    Gauge upload_bytes_promised "Announced bytes of the large values being received.";
+    Gauge input_bytes_promised "Bytes that connections in the middle of a long frame may hold.";
+    Gauge input_bytes_held "Bytes received and not dealt with, of connections that hold little.";
+    Counter inputs_refused "Connections closed in the middle of a frame because too many were in the middle of one.";
     Gauge items "Entries held.";
     Gauge memory_budget_bytes "What this core's shard may hold.";
     Gauge memory_used_bytes "What this core's shard holds: entries, index, wheel and ghosts.";

@@ -13,6 +13,7 @@ use crate::ahead::{Lookahead, Owner, owner_of};
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
+use crate::intake::Admission;
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
 use crate::slots::Slots;
 use crate::timers::{Timer, Timers};
@@ -24,7 +25,11 @@ pub(crate) struct Dispatcher {
     pub(crate) slots: Slots,
     /// Reply bytes of all connections, waiting or being sent.
     pub(crate) pending_bytes: usize,
-    limits: DecodeLimits,
+    /// Half frames that connections are in the middle of.
+    pub(crate) inputs: Admission,
+    /// Bytes received and not dealt with, on connections that were promised less.
+    pub(crate) held_bytes: usize,
+    pub(crate) limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
 }
 
@@ -49,6 +54,8 @@ pub(crate) struct Progress {
 impl Dispatcher {
     pub(crate) fn new(config: EngineConfig) -> Result<Dispatcher, ShardError> {
         Ok(Dispatcher {
+            held_bytes: 0,
+            inputs: Admission::new(config.input_bytes_total_max),
             limits: DecodeLimits::agreed(KEY_BYTES_MAX, config.value_bytes_max),
             slots: Slots::new(&config),
             executor: Executor::new(config)?,
@@ -150,7 +157,8 @@ impl Dispatcher {
             let Decoded::Complete { mut frame, consumed } =
                 wire::decode_request(&frames[executed..], &DecodeLimits::BETWEEN_CORES)
             else {
-                unreachable!("cores send each other whole frames that one of them decoded");
+                // The front of a large set.
+                break;
             };
             self.slots.put_epoch(&mut frame.head);
             self.executor.counters.forwarded_in += 1;
@@ -306,7 +314,12 @@ impl Dispatcher {
         Taken::Whole
     }
 
-    fn reject(&mut self, connection: &mut Connection, head: &RequestHead, refusal: Refusal) {
+    pub(crate) fn reject(
+        &mut self,
+        connection: &mut Connection,
+        head: &RequestHead,
+        refusal: Refusal,
+    ) {
         if connection.session == Session::Fresh && self.executor.config.token.is_some() {
             return self.refuse_unauthorized(connection, head);
         }

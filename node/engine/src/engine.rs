@@ -7,14 +7,15 @@ use corelane_ring::Core;
 use corelane_shard::{Millis, Prefaulter, ShardError, TickOutcome};
 
 use crate::config::{EngineConfig, Tuning};
-use crate::connection::{Connection, ConnectionId, Connections, Handover, Reading, Session};
+use crate::connection::{Connection, ConnectionId, Connections, Handover, Reading, Session, Wait};
 use crate::counters::Counters;
 use crate::dispatch::Dispatcher;
 use crate::execute::{millis, write_failure};
 use crate::forward::Credits;
+use crate::inbound::{Batch, Inbound};
 use crate::limits::{
-    DRAIN_QUIET_MS, LINGER_MS_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS, SWEEP_CONNECTIONS,
-    SWEEP_INTERVAL_MS,
+    DRAIN_QUIET_MS, INPUT_BYTES_SMALL, LINGER_MS_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS,
+    SWEEP_CONNECTIONS, SWEEP_INTERVAL_MS, UPLOAD_PROGRESS_BYTES,
 };
 use crate::output::{Closing, Output};
 use crate::timers::Timer;
@@ -59,9 +60,15 @@ pub enum Agenda {
 
 /// One core. See the crate's documentation for how to call it.
 pub struct Engine {
-    connections: Connections,
-    dispatcher: Dispatcher,
-    credits: Credits,
+    pub(crate) connections: Connections,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) credits: Credits,
+    /// Batches of other cores that are not done.
+    pub(crate) inbound: Inbound,
+    /// Connections for whose large values the shard makes room.
+    pub(crate) wanting_room: Vec<ConnectionId>,
+    /// Other cores that have begun with a large value whose rest will not come, and whose it is.
+    pub(crate) abandoned: Vec<(u16, ConnectionId)>,
     /// Connections with something to hand out at the next flush.
     listed: Vec<ConnectionId>,
     /// Emptied buffers for the next replies.
@@ -89,6 +96,9 @@ impl Engine {
             connections: Connections::default(),
             dispatcher,
             credits,
+            inbound: Inbound::default(),
+            wanting_room: Vec::new(),
+            abandoned: Vec::new(),
             listed: Vec::new(),
             spare: Vec::new(),
             sweep_at: 0,
@@ -192,21 +202,22 @@ impl Engine {
 
     /// A connection is gone.
     pub fn closed(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.remove(id) {
-            self.forget(&connection);
+        if let Some(mut connection) = self.connections.remove(id) {
+            self.forget(id, &mut connection);
             self.counters_mut().connections_closed += 1;
         }
     }
 
     /// A connection that is to move to another core has stopped receiving.
     pub fn detached(&mut self, id: ConnectionId) -> Option<Handover> {
-        let connection = self.connections.remove(id)?;
+        let mut connection = self.connections.remove(id)?;
         let Session::HandingOver { to } = connection.session else {
             unreachable!("only a connection being handed over is detached");
         };
-        self.forget(&connection);
+        let received = std::mem::take(&mut connection.input);
+        self.forget(id, &mut connection);
         self.counters_mut().connections_handed_over += 1;
-        Some(Handover { to, received: connection.input })
+        Some(Handover { to, received })
     }
 
     /// Executes requests that came over no connection. `frames` are of the form that the
@@ -228,20 +239,22 @@ impl Engine {
     pub fn mail(&mut self, from: Core, mail: Mail, now: MonotonicUs, output: &mut impl Output) {
         self.counters_mut().mail_received += 1;
         match mail {
-            Mail::Execute { connection, mut frames } => {
-                let mut replies = self.spare.pop().unwrap_or_default();
-                let executed = self.dispatcher.execute_mail(&frames, now, &mut replies);
-                let leases = self.dispatcher.executor.take_leases();
-                frames.drain(..executed);
-                let rest = if frames.is_empty() {
-                    self.keep_spare(frames);
-                    Vec::new()
-                } else {
-                    frames
-                };
-                self.counters_mut().mail_sent += 1;
-                output.mail(from, Mail::Executed { connection, replies, leases, rest });
+            Mail::Execute { connection, frames } => {
+                let replies = self.spare.pop().unwrap_or_default();
+                let batch = Batch::new((from.0, connection), frames, replies);
+                if let Some(batch) = self.inbound.execute(batch, &mut self.dispatcher, now) {
+                    self.answer(batch, output);
+                }
             }
+            Mail::Abandon { connection } => {
+                let sender = (from.0, connection);
+                if let Some(batch) = self.inbound.abandon(sender, &mut self.dispatcher) {
+                    self.answer(batch, output);
+                }
+                self.counters_mut().mail_sent += 1;
+                output.mail(from, Mail::Abandoned);
+            }
+            Mail::Abandoned => self.credits.give_back(from.0),
             Mail::Executed { connection: id, replies, leases, rest } => {
                 let asker = self.connections.get_mut(id);
                 if let Some(connection) = asker.filter(|c| !c.is_closing()) {
@@ -278,9 +291,11 @@ impl Engine {
             }
         }
         let leaving = self.dispatcher.slots.drop_leaving(&mut self.dispatcher.executor, now);
+        let more = self.let_go_on(now, output);
         match self.dispatcher.executor.tick(now) {
             _ if leaving == TickOutcome::More => Agenda::Now,
             TickOutcome::More => Agenda::Now,
+            TickOutcome::Idle if more => Agenda::Now,
             TickOutcome::Idle => {
                 let timer = self.dispatcher.timers.next();
                 let expiry = self.dispatcher.executor.shard.next_expiry();
@@ -292,6 +307,9 @@ impl Engine {
 
     /// Hands replies and forwarded requests out; call it once after a batch of inputs.
     pub fn flush_output(&mut self, now: MonotonicUs, output: &mut impl Output) {
+        if !self.abandoned.is_empty() {
+            self.tell_abandoned(output);
+        }
         self.awaits_sends = false;
         loop {
             self.call_waiting();
@@ -361,6 +379,9 @@ impl Engine {
         let counters = &mut executor.counters;
         counters.connections_open = self.connections.count();
         counters.output_bytes_pending = self.dispatcher.pending_bytes as u64;
+        counters.upload_bytes_promised = executor.uploads.promised() as u64;
+        counters.input_bytes_promised = self.dispatcher.inputs.promised() as u64;
+        counters.input_bytes_held = self.dispatcher.held_bytes as u64;
         self.dispatcher.slots.count(counters);
         counters.requests = counters.requests_get
             + counters.requests_set
@@ -374,9 +395,10 @@ impl Engine {
         &mut self.dispatcher.executor.counters
     }
 
-    /// Batches of requests at other cores that have not come back.
+    /// Batches of requests at other cores that have not come back, and notices to them that
+    /// have not left.
     pub fn mail_under_way(&self) -> usize {
-        self.credits.in_use()
+        self.credits.in_use() + self.abandoned.len()
     }
 
     /// Walks the shard and panics where one of its invariants is broken; for tests.
@@ -437,7 +459,7 @@ impl Engine {
     }
 
     /// Takes requests from what has arrived, `bytes` being the newest of it.
-    fn pump(&mut self, id: ConnectionId, bytes: &[u8], now: MonotonicUs) {
+    pub(crate) fn pump(&mut self, id: ConnectionId, bytes: &[u8], now: MonotonicUs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.session {
             Session::Fresh | Session::Open => {}
@@ -450,62 +472,90 @@ impl Engine {
         if bytes.is_empty() && connection.input.is_empty() && !connection.input_over {
             return;
         }
+        if connection.wait != Wait::No {
+            connection.input.extend_from_slice(bytes);
+            self.dispatcher.account_input(connection, None);
+            return;
+        }
         if connection.output.capacity() == 0 {
             connection.output = self.spare.pop().unwrap_or_default();
         }
-        let consumed = if connection.input.is_empty() {
-            let progress = self.dispatcher.dispatch(connection, bytes, now);
+        let large_left = connection.large_left();
+        let progress = if connection.input.is_empty() {
+            let progress = self.dispatcher.take(connection, bytes, now);
             let rest = &bytes[progress.consumed..];
             if connection.keeps_input() && !rest.is_empty() {
-                // Room for the whole frame at once; the limits bound it.
-                let frame = progress.incomplete.unwrap_or(0);
-                connection.input.reserve_exact(frame.max(rest.len()));
                 connection.input.extend_from_slice(rest);
             }
-            progress.consumed
+            progress
         } else {
             connection.input.extend_from_slice(bytes);
             let mut input = std::mem::take(&mut connection.input);
-            let progress = self.dispatcher.dispatch(connection, &input, now);
+            let progress = self.dispatcher.take(connection, &input, now);
             if connection.keeps_input() && progress.consumed < input.len() {
                 input.drain(..progress.consumed);
-                let frame = progress.incomplete.unwrap_or(0);
-                input.reserve_exact(frame.saturating_sub(input.len()));
                 connection.input = input;
             } else {
                 keep(&mut self.spare, input);
             }
-            progress.consumed
+            progress
         };
         connection.add_leases(0, &mut self.dispatcher.executor.leases);
-        if consumed > 0 || connection.input.len() == bytes.len() {
+        self.dispatcher.account_input(connection, progress.incomplete);
+        if let Some(frame) = progress.incomplete
+            && !connection.input.is_empty()
+            && (frame <= INPUT_BYTES_SMALL || connection.admitted >= frame)
+        {
+            // Room for the whole frame at once.
+            connection.input.reserve_exact(frame.saturating_sub(connection.input.len()));
+        }
+        let progressed = match (large_left, connection.large_left()) {
+            // In the middle of a large value only so much at a time counts.
+            (before @ 1.., now @ 1..) => {
+                before / UPLOAD_PROGRESS_BYTES != now / UPLOAD_PROGRESS_BYTES
+            }
+            _ => progress.consumed > 0 || connection.input.len() == bytes.len(),
+        };
+        if progressed {
             connection.input_since = millis(now);
         }
+        let waits = progress.incomplete.is_some() || connection.wait != Wait::No;
+        if waits && !self.dispatcher.may_hold_on(connection) {
+            self.dispatcher.executor.counters.inputs_refused += 1;
+            let message = "too many connections are in the middle of a frame";
+            connection.refuse(NOTICE, Status::Busy, message);
+        }
+        let wait = connection.wait;
         if connection.output.is_empty() {
             keep(&mut self.spare, std::mem::take(&mut connection.output));
         }
-        if connection.input_over && self.dispatcher.has_room(connection) {
+        if connection.input_over && self.dispatcher.wants_input(connection) {
             // It was not want of room that stopped: what is left, if anything, is half a
             // frame that will never be whole.
             connection.finish();
         }
+        self.enqueue(id, wait);
         self.list(id);
     }
 
     /// Brings reading and closing in line with the connection's state.
-    fn settle(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {
+    pub(crate) fn settle(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         account(connection, &mut self.dispatcher);
+        if !connection.keeps_input() && connection.holds_input() {
+            let told = self.dispatcher.drop_input(connection);
+            self.abandoned.extend(told.map(|to| (to, id)));
+        }
         match (connection.session, connection.reading) {
             (Session::Fresh | Session::Open, Reading::On)
-                if !self.dispatcher.has_room(connection) && !connection.input_over =>
+                if !self.dispatcher.wants_input(connection) && !connection.input_over =>
             {
                 connection.reading = Reading::Paused;
                 self.dispatcher.executor.counters.connections_paused += 1;
                 output.pause(id);
             }
             (Session::Fresh | Session::Open, Reading::Paused)
-                if self.dispatcher.has_room(connection) =>
+                if self.dispatcher.wants_input(connection) =>
             {
                 connection.reading = Reading::On;
                 self.dispatcher.executor.counters.connections_paused -= 1;
@@ -538,11 +588,19 @@ impl Engine {
         connection.session = Session::Closing(how);
         connection.drop_output();
         account(connection, &mut self.dispatcher);
+        let told = self.dispatcher.drop_input(connection);
+        self.abandoned.extend(told.map(|to| (to, id)));
+        if let Some(remote) = &connection.remote {
+            // What waits for these cores is dropped with the connection.
+            self.abandoned.extend(remote.in_large_sets().map(|to| (to, id)));
+        }
         output.close(id, how);
     }
 
     /// Takes a connection that is gone out of the sums.
-    fn forget(&mut self, connection: &Connection) {
+    fn forget(&mut self, id: ConnectionId, connection: &mut Connection) {
+        let told = self.dispatcher.drop_input(connection);
+        self.abandoned.extend(told.map(|to| (to, id)));
         self.dispatcher.pending_bytes -= connection.accounted;
         if connection.reading == Reading::Paused {
             self.counters_mut().connections_paused -= 1;
@@ -558,7 +616,7 @@ impl Engine {
         }
     }
 
-    fn keep_spare(&mut self, buffer: Vec<u8>) {
+    pub(crate) fn keep_spare(&mut self, buffer: Vec<u8>) {
         keep(&mut self.spare, buffer);
     }
 
@@ -604,7 +662,7 @@ impl Engine {
             && connection.reading != Reading::Detaching
         {
             let quiet = connection.is_quiet()
-                && connection.input.is_empty()
+                && !connection.is_mid_frame()
                 && age(connection.received_at).min(age(since)) >= DRAIN_QUIET_MS;
             if age(since) >= config.drain_ms_max {
                 return self.close(id, Closing::Now, output);
@@ -628,8 +686,8 @@ impl Engine {
             self.dispatcher.executor.counters.idle_closed += 1;
             return self.close(id, Closing::Now, output);
         }
-        let half_a_frame = (!connection.input.is_empty() || connection.skip > 0)
-            && self.dispatcher.has_room(connection)
+        let half_a_frame = connection.is_mid_frame()
+            && self.dispatcher.wants_input(connection)
             && age(connection.input_since) >= idle_ms_max;
         let unproven = connection.session == Session::Fresh
             && self.dispatcher.executor.config.token.is_some()
@@ -716,6 +774,7 @@ mod tests {
             drain_ms_max: 1_000,
             output_bytes_max: 1 << 20,
             output_bytes_total_max: 1 << 20,
+            input_bytes_total_max: 1 << 20,
             seed: 0,
             now,
         })

@@ -8,7 +8,7 @@ use corelane_protocol::{
 };
 use corelane_ring::Slot;
 use corelane_shard::{
-    End, Entry, EntryVersion, Expiry, Key, Millis, Shard, ShardError, TickOutcome, Write,
+    End, Entry, EntryVersion, Expiry, Key, Millis, Shard, ShardError, TickOutcome, Upload, Write,
     WriteError,
 };
 use rand::rngs::SmallRng;
@@ -17,8 +17,9 @@ use rand::{RngExt, SeedableRng};
 use crate::changes::ChangeStream;
 use crate::config::{DefaultTtl, EngineConfig};
 use crate::counters::Counters;
-use crate::limits::LEASE_BYTES_MIN;
-use crate::packet::{Leases, MailedLeases};
+use crate::intake::Admission;
+use crate::limits::{LEASE_BYTES_MIN, UPLOADS_SHARE};
+use crate::packet::Leases;
 use crate::stats;
 
 mod atomic;
@@ -38,6 +39,10 @@ pub(crate) struct Executor {
     pub(crate) config: EngineConfig,
     /// Large values of the replies that are being written, for whoever keeps the replies.
     pub(crate) leases: Leases,
+    /// Values that are being received into the shard.
+    pub(crate) uploads: Admission,
+    /// The value of the set that is being executed, where it came piece by piece.
+    pub(crate) uploaded: Option<Upload>,
     changes: ChangeStream,
     random: SmallRng,
 }
@@ -49,14 +54,17 @@ type Outcome<T> = Result<T, Status>;
 pub(crate) fn words(status: Status) -> &'static str {
     match status {
         Status::OutOfMemory => "the memory is used up and nothing may be evicted",
-        Status::ValueTooLarge => "the value is, or would become, larger than this node keeps",
+        Status::ValueTooLarge => {
+            "the value is, or would become, longer than this node takes, or than one value may \
+             take of a core's memory"
+        }
         Status::NotANumber => "the value is not a decimal number of this kind",
         Status::OutOfRange => "the number would pass its range",
         _ => "",
     }
 }
 
-fn refused(error: WriteError) -> Status {
+pub(crate) fn refused(error: WriteError) -> Status {
     match error {
         WriteError::OutOfMemory => Status::OutOfMemory,
         WriteError::ValueTooLarge => Status::ValueTooLarge,
@@ -81,12 +89,15 @@ pub(crate) fn write_failure(out: &mut Vec<u8>, head: ReplyHead, status: Status, 
 impl Executor {
     pub(crate) fn new(config: EngineConfig) -> Result<Executor, ShardError> {
         let shard = Shard::new(config.shard.clone())?;
+        let uploads_max = (config.shard.budget_bytes / UPLOADS_SHARE) as usize;
         let random = SmallRng::seed_from_u64(config.seed);
         Ok(Executor {
             shard,
             counters: Counters::default(),
             config,
             leases: Leases::default(),
+            uploads: Admission::new(uploads_max),
+            uploaded: None,
             changes: ChangeStream,
             random,
         })
@@ -117,12 +128,6 @@ impl Executor {
         if head.answer == Answer::Never {
             out.truncate(start);
         }
-    }
-
-    /// The large values of the replies just written, for another core.
-    pub(crate) fn take_leases(&mut self) -> Option<Box<MailedLeases>> {
-        let leases = std::mem::take(&mut self.leases);
-        (leases.bytes() > 0).then(|| Box::new(MailedLeases(leases)))
     }
 
     fn perform(
@@ -395,7 +400,21 @@ impl Executor {
     }
 
     pub(crate) fn write(&mut self, key: &Key<'_>, write: Write<'_>, at: Millis) -> Outcome<()> {
-        self.shard.set(key, write, at, &mut self.changes).map_err(refused)
+        match self.uploaded.take() {
+            None => self.shard.set(key, write, at, &mut self.changes),
+            Some(upload) => self.shard.finish_upload(upload, key, write, at, &mut self.changes),
+        }
+        .map_err(refused)
+    }
+
+    /// Stores bytes of a value that comes piece by piece.
+    pub(crate) fn upload(
+        &mut self,
+        upload: &mut Upload,
+        bytes: &[u8],
+        at: Millis,
+    ) -> Result<usize, WriteError> {
+        self.shard.upload(upload, bytes, at, &mut self.changes)
     }
 
     /// Sets a new expiry where the condition holds. One that is due removes the entry.

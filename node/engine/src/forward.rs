@@ -3,7 +3,8 @@
 //!
 //! A connection has at most one batch under way at each other core, so its requests for a
 //! key take effect in the order sent, also when a batch comes back half executed. What
-//! arrives meanwhile waits in the route's queue and leaves as one batch.
+//! arrives meanwhile waits in the route's queue and leaves as one batch. A batch may end in the
+//! middle of a large set; the next one goes on there.
 
 use std::collections::VecDeque;
 
@@ -34,6 +35,17 @@ struct Series {
     open: bool,
 }
 
+/// Whether batches to a core may end in the middle of a large set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LargeSet {
+    /// They do not.
+    None,
+    /// One is being queued as it comes.
+    Coming,
+    /// All of it was queued; the batches are not all done.
+    Queued,
+}
+
 /// One connection's requests at one other core.
 #[derive(Debug)]
 struct Route {
@@ -42,6 +54,10 @@ struct Route {
     /// In the queue for a credit.
     waits_for_credit: bool,
     queue: Vec<u8>,
+    /// Bytes at the end of the batch under way that are the front of a frame whose rest will
+    /// not come.
+    torn: usize,
+    large: LargeSet,
     /// Series with parts in `queue`, and in the batch under way.
     queued_series: Vec<u16>,
     sent_series: Vec<u16>,
@@ -62,6 +78,8 @@ impl Remote {
                 under_way: false,
                 waits_for_credit: false,
                 queue: Vec::new(),
+                torn: 0,
+                large: LargeSet::None,
                 queued_series: Vec::new(),
                 sent_series: Vec::new(),
             });
@@ -73,6 +91,32 @@ impl Remote {
     /// The queue of whole frames for a core; the caller appends to it.
     pub(crate) fn queue(&mut self, to: u16) -> &mut Vec<u8> {
         &mut self.route(to).queue
+    }
+
+    /// Takes back the last bytes that were queued for a core: the front of a frame whose rest
+    /// will not come. Whether the core may have got some of them.
+    pub(crate) fn abandon(&mut self, to: u16, bytes: usize) -> bool {
+        let route = self.route(to);
+        route.large = LargeSet::None;
+        let queued = bytes.min(route.queue.len());
+        route.queue.truncate(route.queue.len() - queued);
+        let sent = bytes - queued;
+        route.torn = if route.under_way { sent } else { 0 };
+        sent > 0
+    }
+
+    /// The queue for a core, which gets the next bytes of a large set, with so many to come
+    /// after them.
+    pub(crate) fn queue_large(&mut self, to: u16, to_come: usize) -> &mut Vec<u8> {
+        let route = self.route(to);
+        route.large = if to_come > 0 { LargeSet::Coming } else { LargeSet::Queued };
+        &mut route.queue
+    }
+
+    /// The cores that may have got the front of a large set, whose rest will not come if
+    /// nothing more is sent.
+    pub(crate) fn in_large_sets(&self) -> impl Iterator<Item = u16> {
+        self.routes.iter().filter(|route| route.large != LargeSet::None).map(|route| route.to)
     }
 
     /// Opens a series.
@@ -165,7 +209,11 @@ impl Remote {
         let route = self.route(from);
         debug_assert!(route.under_way, "only a batch that left can land");
         route.under_way = false;
+        rest.truncate(rest.len() - rest.len().min(std::mem::take(&mut route.torn)));
         let landed = std::mem::take(&mut route.sent_series);
+        if rest.is_empty() && route.queue.is_empty() && route.large == LargeSet::Queued {
+            route.large = LargeSet::None;
+        }
         if !rest.is_empty() {
             // Its parts are not all answered: the series of the batch wait on.
             rest.extend_from_slice(&route.queue);
@@ -205,7 +253,8 @@ impl Credits {
         }
     }
 
-    fn take(&mut self, to: u16) -> bool {
+    /// Takes a credit, if there is one.
+    pub(crate) fn take(&mut self, to: u16) -> bool {
         let free = &mut self.free[usize::from(to)];
         if *free == 0 {
             return false;

@@ -18,8 +18,9 @@
 //! # Calling contract
 //! - [`Engine::opened`] names a connection; [`Engine::closed`] or [`Engine::detached`] ends
 //!   it, after the engine asked for it and no send is under way.
-//! - After any batch of inputs, call [`Engine::flush_output`] once: it hands the replies out.
-//! - [`Engine::tick`] does bounded housekeeping and says when it wants to be called next.
+//! - After any batch of inputs, call [`Engine::tick`] and then [`Engine::flush_output`] once.
+//!   The first does bounded work that was left, and says when it wants to be called next if
+//!   nothing else happens; the second hands the replies out.
 
 #![forbid(unsafe_code)]
 
@@ -36,13 +37,17 @@ mod engine;
 mod execute;
 mod fanout;
 mod forward;
+mod inbound;
+mod intake;
 mod mail;
 mod output;
 mod packet;
 mod plain;
+mod receive;
 mod slots;
 mod stats;
 mod timers;
+mod waiting;
 
 pub use cluster::{ClusterView, TopologyTooLong};
 pub use config::{DefaultTtl, EngineConfig, JitterMode, Tuning};

@@ -5,10 +5,14 @@
 //! ```text
 //!   output                      output_bytes_total_max (configured)
 //!                               + connections × (OUTPUT_BYTES_SCARCE + one reply)
-//! + unread input                connections that hold half a frame × (frame limit)
+//! + unread input                2 × input_bytes_total_max (configured)
+//!                               + the driver's receive buffers, once
 //! + forwarded requests          connections × (FORWARD_BYTES_MAX + one frame)
 //! + mail under way              cores × MAIL_CREDITS × 2 × (MAIL_REPLY_BYTES_MAX + one reply)
 //! ```
+//!
+//! Within the shard's budget, values being received take at most 1/UPLOADS_SHARE of it, or are
+//! a single one.
 //!
 //! "Full" always means the same thing: the connection is not read until there is room.
 
@@ -26,6 +30,25 @@ pub const OUTPUT_BYTES_SCARCE: usize = 16 << 10;
 /// Bytes of a value from which it is sent from where it is stored, if it is stored in chunks.
 /// A shorter one is copied, like all that is stored in one piece.
 pub const LEASE_BYTES_MIN: usize = 16 << 10;
+
+/// Bytes of a frame from which a set is taken piece by piece: its value goes into the shard as
+/// it comes. Shorter ones are collected.
+pub const UPLOAD_BYTES_MIN: usize = 64 << 10;
+
+/// Which part of its budget the values may take that a shard receives piece by piece at a time,
+/// by their announced lengths: one in so many.
+pub const UPLOADS_SHARE: u64 = 4;
+
+/// Bytes of one value that are stored in one turn.
+pub const UPLOAD_BYTES_A_TURN: usize = 64 << 10;
+
+/// Bytes that any connection may have received and not have dealt with: the front of the
+/// longest frame. More must be admitted, while less than the total
+/// ([`crate::EngineConfig::input_bytes_total_max`]) is.
+pub const INPUT_BYTES_SMALL: usize = 16 + 255 + 16_384;
+
+/// Bytes of a value that must arrive within the idle limit, again and again.
+pub const UPLOAD_PROGRESS_BYTES: usize = 64 << 10;
 
 /// Leased bytes that one send carries, before its last piece: large values go out in so many
 /// sends, and a send has few pieces (a piece is up to 64 KiB).

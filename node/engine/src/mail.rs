@@ -11,9 +11,17 @@ pub enum Mail {
     Execute {
         /// The sender's connection.
         connection: ConnectionId,
-        /// Whole frames in the order of the connection.
+        /// Frames in the order of the connection, the first and the last of them perhaps in
+        /// part: a large set comes in several batches.
         frames: Vec<u8>,
     },
+    /// The set in whose middle the last batch of a connection ended will not go on.
+    Abandon {
+        /// The sender's connection.
+        connection: ConnectionId,
+    },
+    /// The answer to [`Mail::Abandon`].
+    Abandoned,
     /// The answer to [`Mail::Execute`].
     Executed {
         /// The receiver's connection.

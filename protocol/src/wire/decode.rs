@@ -253,6 +253,50 @@ fn decode_any<'a>(header: RequestHeader, body: &'a [u8], limits: &DecodeLimits) 
     }
 }
 
+/// All of a set but its value, of which any part may have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetFront<'a> {
+    /// What every request has.
+    pub head: RequestHead,
+    /// The set, its value left out.
+    pub set: Set<'a>,
+    /// How many bytes of the frame come before the value.
+    pub front_bytes: usize,
+    /// How many bytes the value has.
+    pub value_bytes: usize,
+}
+
+/// Decodes the front of a set whose frame is incomplete (see [`Decoded::Incomplete`]), for who
+/// takes the value piece by piece. `None` for another request, and while the front is not all
+/// there.
+///
+/// # Errors
+/// The frame is to be rejected, though its value has not arrived: see [`Decoded::Rejected`].
+pub fn decode_set_front<'a>(
+    bytes: &'a [u8],
+    limits: &DecodeLimits,
+) -> Option<Result<SetFront<'a>, (RequestHead, Refusal)>> {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let header = RequestHeader::read(header);
+    if header.magic != REQUEST_MAGIC || header.opcode != Opcode::Set as u8 {
+        return None;
+    }
+    let opcode = match check_header(&header, limits) {
+        Ok(opcode) => opcode,
+        Err(refusal) => return Some(Err((head_of(&header), refusal))),
+    };
+    let (block, rest) = body.split_at_checked(usize::from(header.options_bytes))?;
+    let key = rest.get(..usize::from(header.key_bytes))?;
+    let frame = match decode_body(&header, opcode, limits.origin, block, key, &[]) {
+        Ok(frame) => frame,
+        Err(refusal) => return Some(Err((head_of(&header), refusal))),
+    };
+    let Request::Set(set) = frame.request else { unreachable!("its opcode is that of a set") };
+    let front_bytes = HEADER_BYTES + block.len() + key.len();
+    let value_bytes = header.frame_bytes() - front_bytes;
+    Some(Ok(SetFront { head: frame.head, set, front_bytes, value_bytes }))
+}
+
 /// The part of the head that stands in the header. "No reply" is honoured where it may be
 /// asked for, and where nobody knows whether it may.
 fn head_of(header: &RequestHeader) -> RequestHead {
@@ -510,6 +554,42 @@ mod tests {
     use super::*;
     use crate::wire::encode_request;
     use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    #[test]
+    fn the_front_of_a_set_is_told_as_soon_as_it_is_there() {
+        let limits = DecodeLimits::default();
+        let (ttl, condition) = (Ttl::Never, SetCondition::NewerThan(Version(9)));
+        let set = Set {
+            key: b"key",
+            value: &[7; 300],
+            user_flags: 5,
+            ttl,
+            condition,
+            old: OldValue::Omit,
+        };
+        let head = RequestHead {
+            id: RequestId(3),
+            deadline: Some(MonotonicUs(8)),
+            ..RequestHead::default()
+        };
+        let mut bytes = Vec::new();
+        encode_request(&head, &Request::Set(set), &mut bytes).unwrap();
+        let front_bytes = bytes.len() - 300;
+        for length in 0..bytes.len() {
+            let front = decode_set_front(&bytes[..length], &limits);
+            let set = Set { value: &[], ..set };
+            let expected = SetFront { head, set, front_bytes, value_bytes: 300 };
+            assert_eq!(front, (length >= front_bytes).then_some(Ok(expected)), "{length}");
+        }
+        // An option cut short is refused before the value is there.
+        bytes[HEADER_BYTES + 1] = 200;
+        let front = decode_set_front(&bytes[..front_bytes], &limits);
+        assert!(matches!(front, Some(Err(_))), "{front:?}");
+        let mut get = Vec::new();
+        let request = Request::Get { key: b"key", least_version: None };
+        encode_request(&head, &request, &mut get).unwrap();
+        assert_eq!(decode_set_front(&get, &limits), None);
+    }
 
     #[test]
     fn the_short_way_and_the_full_check_agree() {

@@ -19,7 +19,10 @@ mod options;
 mod refusal;
 mod reply;
 
-pub use decode::{DecodeLimits, Decoded, Origin, RequestFrame, decode_request, keys_ahead};
+pub use decode::{
+    DecodeLimits, Decoded, Origin, RequestFrame, SetFront, decode_request, decode_set_front,
+    keys_ahead,
+};
 pub use encode::encode_request;
 pub use layout::{
     FRAME_BYTES_MAX, HELLO_BYTES_MAX, Opcode, REPLY_MAGIC, REQUEST_MAGIC, ReplyKind, TTL_MS_MAX,

@@ -234,7 +234,8 @@ impl Run<'_> {
                     && link.to_client.is_empty()
             }
         });
-        clients && links && self.world.lanes_are_empty()
+        let mail = (0..self.world.cores()).all(|core| self.world.mail_under_way(core) == 0);
+        clients && links && mail && self.world.lanes_are_empty()
     }
 
     fn situation(&self) -> String {
@@ -338,6 +339,9 @@ fn check_gauges(counters: &Counters) {
     assert_eq!(counters.connections_open, 0);
     assert_eq!(counters.connections_paused, 0);
     assert_eq!(counters.output_bytes_pending, 0);
+    assert_eq!(counters.upload_bytes_promised, 0);
+    assert_eq!((counters.input_bytes_promised, counters.input_bytes_held), (0, 0));
+    assert_eq!(counters.inputs_refused, 0);
     assert_eq!(
         counters.connections_opened,
         counters.connections_closed + counters.connections_handed_over
@@ -365,6 +369,7 @@ fn sum(all: &[Counters]) -> Counters {
         sum.evictions += counters.evictions;
         sum.expirations += counters.expirations;
         sum.out_of_memory += counters.out_of_memory;
+        sum.uploads += counters.uploads;
     }
     sum
 }

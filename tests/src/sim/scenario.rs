@@ -24,6 +24,9 @@ pub enum Family {
     TinyOutput,
     /// Values of megabytes among small ones.
     Giant,
+    /// The same in shards that hold few of them, so that many wait for others to arrive, push
+    /// others out, or are pushed out while they are being sent.
+    Crammed,
     /// Sixteen cores and large multi-gets.
     ManyCores,
     /// More connections with requests at another core than that core takes batches, and
@@ -35,13 +38,14 @@ pub enum Family {
 
 impl Family {
     /// All families.
-    pub const ALL: [Family; 9] = [
+    pub const ALL: [Family; 10] = [
         Family::Ample,
         Family::Evicting,
         Family::Refusing,
         Family::Guarded,
         Family::TinyOutput,
         Family::Giant,
+        Family::Crammed,
         Family::ManyCores,
         Family::Crowd,
         Family::Draining,
@@ -99,6 +103,8 @@ pub struct Scenario {
     pub output_bytes_max: usize,
     /// See [`EngineConfig::output_bytes_total_max`].
     pub output_bytes_total_max: usize,
+    /// See [`EngineConfig::input_bytes_total_max`].
+    pub input_bytes_total_max: usize,
     /// Expiry by default.
     pub default_ttl_ms: Option<u64>,
     /// Which expiries are spread.
@@ -149,6 +155,7 @@ impl Scenario {
             value_sizes: ValueSizes::Small,
             output_bytes_max: 1 << random.random_range(14..=20),
             output_bytes_total_max: 64 << 20,
+            input_bytes_total_max: 64 << 20,
             default_ttl_ms: random.random_bool(0.3).then(|| random.random_range(1..=30_000)),
             jitter: [JitterMode::Off, JitterMode::Asked, JitterMode::Always]
                 [random.random_range(0..3)],
@@ -191,6 +198,18 @@ impl Scenario {
                 scenario.clients = random.random_range(1..=4);
                 scenario.window_max = random.random_range(1..=16);
                 scenario.piece_bytes_max = 1 << 20;
+            }
+            Family::Crammed => {
+                scenario.cores = random.random_range(1..=2);
+                scenario.budget_bytes = random.random_range(33 << 20..=48 << 20);
+                scenario.value_bytes_max = 4 << 20;
+                scenario.value_sizes = ValueSizes::Giant;
+                scenario.keys = 64;
+                scenario.clients = random.random_range(4..=12);
+                scenario.window_max = random.random_range(1..=16);
+                scenario.piece_bytes_max = 1 << random.random_range(13..=16);
+                scenario.input_bytes_total_max = 32 << 20;
+                scenario.stall_chance = 0.02;
             }
             Family::ManyCores => {
                 scenario.cores = 16;
@@ -242,6 +261,7 @@ impl Scenario {
             drain_ms_max: 20_000,
             output_bytes_max: self.output_bytes_max,
             output_bytes_total_max: self.output_bytes_total_max,
+            input_bytes_total_max: self.input_bytes_total_max,
             seed: self.lot.rotate_left(13) ^ number,
             now: MonotonicUs(self.start_us),
         }
@@ -249,14 +269,14 @@ impl Scenario {
 
     /// What follows from that for the replies.
     pub(crate) fn rules(&self) -> Rules {
-        let scarce = matches!(self.family, Family::Evicting | Family::Refusing);
+        let scarce = matches!(self.family, Family::Evicting | Family::Refusing | Family::Crammed);
         Rules {
             value_bytes_max: self.value_bytes_max,
             value_bytes_sure: if scarce { 1_024 } else { self.value_bytes_max },
             default_ttl_ms: self.default_ttl_ms,
             jitter: self.jitter,
             jitter_percent: self.jitter_percent,
-            may_evict: self.family == Family::Evicting,
+            may_evict: matches!(self.family, Family::Evicting | Family::Crammed),
             may_refuse: scarce,
         }
     }

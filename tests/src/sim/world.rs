@@ -168,6 +168,11 @@ impl World {
         &mut self.cores[core].engine
     }
 
+    /// See [`Engine::mail_under_way`].
+    pub(crate) fn mail_under_way(&self, core: usize) -> usize {
+        self.cores[core].engine.mail_under_way()
+    }
+
     /// The time up to which every core has done its housekeeping.
     pub(crate) fn ticked_us(&self) -> u64 {
         self.cores.iter().map(|core| core.ticked_us).min().unwrap_or(0)
@@ -257,6 +262,7 @@ impl World {
                 let state = &mut self.cores[core];
                 match parcel {
                     Parcel::Mail(mail) => {
+                        state.agenda = Agenda::Now;
                         state.engine.mail(Core(from as u16), mail, now, &mut state.effects);
                     }
                     Parcel::Connection { link, received } => {
@@ -265,6 +271,7 @@ impl World {
                         self.links[link].reading = Reading::On;
                         state.here.push(link);
                         assert!(state.names.insert(id, link).is_none(), "a name given twice");
+                        state.agenda = Agenda::Now;
                         state.engine.received(id, &received, now, &mut state.effects);
                     }
                 }
@@ -306,6 +313,7 @@ impl World {
         let packet = link.sending.take().expect("looked at above").into_packet();
         let end = if broken { SendEnd::Failed } else { SendEnd::Whole };
         self.progress += 1;
+        state.agenda = Agenda::Now;
         state.engine.sent(id, packet, end, now, &mut state.effects);
     }
 
@@ -327,6 +335,7 @@ impl World {
         let range = link.take(piece_bytes);
         link.delivered += range.len() as u64;
         self.progress += 1;
+        state.agenda = Agenda::Now;
         state.engine.received(id, link.bytes(range), now, &mut state.effects);
     }
 
@@ -342,6 +351,7 @@ impl World {
             link.server_finished |= link.sending.is_none();
             let over = over && link.sending.is_none();
             if over && (pace == Pace::Eager || self.random.random_bool(self.close_chance)) {
+                state.agenda = Agenda::Now;
                 state.engine.closed(id);
                 self.leave(core, at, id, Place::Gone);
             }
@@ -375,6 +385,7 @@ impl World {
                 _ => ReceiveEnd::PeerFinished,
             };
             self.progress += 1;
+            state.agenda = Agenda::Now;
             state.engine.receive_ended(id, end, now, &mut state.effects);
         }
     }

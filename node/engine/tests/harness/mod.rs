@@ -10,8 +10,8 @@ use corelane_engine::{
 };
 use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
 use corelane_protocol::{
-    Hello, MonotonicUs, OldValue, Reply, Request, RequestHead, RequestId, Set, SetCondition,
-    Status, Ttl,
+    Absent, Hello, MonotonicUs, OldValue, Reply, Request, RequestHead, RequestId, Set,
+    SetCondition, Side, Status, Ttl,
 };
 use corelane_ring::{Core, CoreMap, slot_of};
 use corelane_shard::ShardConfig;
@@ -106,6 +106,8 @@ pub(crate) struct Node {
     /// them, and nothing but ends of sends happened since.
     patient: Vec<bool>,
     map: CoreMap,
+    /// Mails that have arrived.
+    carried: u64,
 }
 
 /// A configuration with nothing unusual about it.
@@ -125,6 +127,7 @@ pub(crate) fn config() -> EngineConfig {
         drain_ms_max: 8_000,
         output_bytes_max: 64 << 10,
         output_bytes_total_max: 64 << 20,
+        input_bytes_total_max: 16 << 20,
         seed: 1,
         now: MonotonicUs(0),
     }
@@ -141,6 +144,7 @@ impl Node {
             now: config.now,
             patient: vec![false; usize::from(cores)],
             map: CoreMap::even(cores).unwrap(),
+            carried: 0,
         }
     }
 
@@ -192,6 +196,7 @@ impl Node {
     /// The oldest mail that a core has sent arrives; whether there was one.
     pub(crate) fn carry_mail(&mut self, from: usize) -> bool {
         let Some((to, mail)) = self.outputs[from].mail.pop_front() else { return false };
+        self.carried += 1;
         let output = &mut self.outputs[to.index()];
         self.patient[to.index()] = false;
         self.engines[to.index()].mail(Core(from as u16), mail, self.now, output);
@@ -220,6 +225,22 @@ impl Node {
                 }
             }
             if !any {
+                return;
+            }
+        }
+    }
+
+    /// Takes turns until nothing is left to do.
+    pub(crate) fn work(&mut self) {
+        loop {
+            let mut again = false;
+            for core in 0..self.engines.len() {
+                let output = &mut self.outputs[core];
+                again |= self.engines[core].tick(self.now, output) == Agenda::Now;
+            }
+            let carried = self.carried;
+            self.settle();
+            if !again && carried == self.carried {
                 return;
             }
         }
@@ -312,6 +333,10 @@ pub(crate) fn set(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
             old: OldValue::Omit,
         }),
     )
+}
+
+pub(crate) fn append(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
+    frame(id, &Request::Extend { key, value, side: Side::Append, absent: Absent::Miss })
 }
 
 pub(crate) fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {

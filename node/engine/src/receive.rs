@@ -1,0 +1,197 @@
+//! What has arrived on a connection, in order: the rest of a large value, whole frames, and the
+//! front of the next large value.
+
+use corelane_protocol::MonotonicUs;
+
+use crate::ahead::{Owner, owner_of};
+use crate::connection::{Connection, Session, Wait};
+use crate::dispatch::{Dispatcher, Progress};
+use crate::intake::{Begun, Intake, front_of, is_large, worth_waiting_for};
+use crate::limits::INPUT_BYTES_SMALL;
+
+/// A large value in the middle of which a connection is.
+#[derive(Debug)]
+pub(crate) enum Large {
+    /// For this core.
+    Own(Intake),
+    /// For another core: what comes is appended to the connection's route to it.
+    Forwarded {
+        /// To this core.
+        to: u16,
+        /// Bytes that were not appended yet.
+        left: usize,
+        /// Bytes of the frame that were.
+        appended: usize,
+    },
+}
+
+impl Large {
+    /// Bytes that were not taken yet.
+    pub(crate) fn left(&self) -> usize {
+        match self {
+            Large::Own(intake) => intake.left(),
+            Large::Forwarded { left, .. } => *left,
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Whether the world should read from a connection.
+    pub(crate) fn wants_input(&self, connection: &Connection) -> bool {
+        connection.wait == Wait::No && self.has_room(connection)
+    }
+
+    /// Takes from the front of `bytes` for as long as there is room for the effects.
+    pub(crate) fn take(
+        &mut self,
+        connection: &mut Connection,
+        bytes: &[u8],
+        now: MonotonicUs,
+    ) -> Progress {
+        let mut consumed = 0;
+        loop {
+            if connection.large.is_some() {
+                consumed += self.take_large(connection, &bytes[consumed..], now);
+                if connection.large.is_some() {
+                    return Progress { consumed, incomplete: None };
+                }
+            }
+            let rest = &bytes[consumed..];
+            let progress = self.dispatch(connection, rest, now);
+            consumed += progress.consumed;
+            let rest = &bytes[consumed..];
+            match progress.incomplete {
+                Some(needed) if is_large(needed) && connection.skip == 0 => {
+                    match self.begin_large(connection, rest, needed, now) {
+                        Some(front_bytes) => consumed += front_bytes,
+                        None => {
+                            let incomplete = Some(worth_waiting_for(rest, needed));
+                            return Progress { consumed, incomplete };
+                        }
+                    }
+                }
+                incomplete => return Progress { consumed, incomplete },
+            }
+        }
+    }
+
+    /// Takes bytes of the large value in whose middle the connection is; how many.
+    fn take_large(&mut self, connection: &mut Connection, bytes: &[u8], now: MonotonicUs) -> usize {
+        let large = connection.large.as_mut().expect("the caller looked");
+        let taken = match large.as_mut() {
+            Large::Own(intake) => {
+                let there = bytes.len().min(intake.left());
+                let taken = self.feed(intake, bytes, now, &mut connection.output);
+                if taken < there {
+                    connection.wait = Wait::ForRoom;
+                }
+                taken
+            }
+            Large::Forwarded { to, left, appended } => {
+                let remote = connection.remote.get_or_insert_default();
+                let taken = if remote.is_full() { 0 } else { bytes.len().min(*left) };
+                *left -= taken;
+                remote.queue_large(*to, *left).extend_from_slice(&bytes[..taken]);
+                *appended += taken;
+                taken
+            }
+        };
+        if large.left() == 0 {
+            connection.large = None;
+        }
+        taken
+    }
+
+    /// Begins with a large value, if `bytes` begin with the front of a set that is in order;
+    /// how many bytes of it are dealt with.
+    fn begin_large(
+        &mut self,
+        connection: &mut Connection,
+        bytes: &[u8],
+        needed: usize,
+        now: MonotonicUs,
+    ) -> Option<usize> {
+        let config = &self.executor.config;
+        if !self.has_room(connection)
+            || (connection.session == Session::Fresh && config.token.is_some())
+        {
+            return None;
+        }
+        let front = match front_of(bytes, &self.limits)? {
+            Ok(front) => front,
+            Err((head, refusal)) => {
+                self.reject(connection, &head, refusal);
+                let here = needed.min(bytes.len());
+                connection.skip = needed - here;
+                return Some(here);
+            }
+        };
+        connection.session = Session::Open;
+        let owner = owner_of(&self.executor, &self.slots.cores, front.set.key);
+        if let Owner::Core(owner) = owner {
+            self.executor.counters.forwarded_out += 1;
+            let remote = connection.remote.get_or_insert_default();
+            let queue = remote.queue_large(owner, front.value_bytes);
+            queue.extend_from_slice(&bytes[..front.front_bytes]);
+            connection.large = Some(Box::new(Large::Forwarded {
+                to: owner,
+                left: front.value_bytes,
+                appended: front.front_bytes,
+            }));
+            return Some(front.front_bytes);
+        }
+        match self.begin_intake(&front, now, &mut connection.output) {
+            Begun::Yes(intake) => {
+                connection.large = Some(Box::new(Large::Own(intake)));
+                Some(front.front_bytes)
+            }
+            Begun::NotAdmitted(bytes) => {
+                connection.wait = Wait::ForUploads(bytes);
+                None
+            }
+        }
+    }
+
+    /// Counts what a connection's input may grow to with the half frame at its end, of which
+    /// so many bytes are worth waiting for. Where that is not to be had, the connection waits.
+    pub(crate) fn account_input(&mut self, connection: &mut Connection, needed: Option<usize>) {
+        let before = connection.admitted;
+        let mut now = match connection.wait {
+            Wait::No => needed.filter(|needed| *needed > INPUT_BYTES_SMALL).unwrap_or(0),
+            _ => 0,
+        };
+        if now > before && !self.inputs.may_admit(now - before) {
+            connection.wait = Wait::ForInput(now - before);
+            now = 0;
+        }
+        self.inputs.change(before, now);
+        connection.admitted = now;
+        let held = if now > 0 { 0 } else { connection.input.len() };
+        self.held_bytes = self.held_bytes - connection.held + held;
+        connection.held = held;
+    }
+
+    /// Whether a connection that has sent a part of a frame may keep it. One that was promised
+    /// as much may, and so may all as long as they have little together.
+    pub(crate) fn may_hold_on(&self, connection: &Connection) -> bool {
+        connection.held == 0 || self.held_bytes <= self.executor.config.input_bytes_total_max
+    }
+
+    /// Gives back what a connection holds in the middle of receiving; the core that must be
+    /// told to do so too.
+    pub(crate) fn drop_input(&mut self, connection: &mut Connection) -> Option<u16> {
+        self.inputs.release(std::mem::take(&mut connection.admitted));
+        self.held_bytes -= std::mem::take(&mut connection.held);
+        connection.input = Vec::new();
+        match *connection.large.take()? {
+            Large::Own(intake) => {
+                self.executor.abandon(intake);
+                None
+            }
+            Large::Forwarded { to, appended, .. } => {
+                let remote = connection.remote.as_mut().expect("it was appended there");
+                remote.abandon(to, appended).then_some(to)
+            }
+        }
+    }
+}

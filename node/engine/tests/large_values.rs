@@ -1,0 +1,244 @@
+//! Large values: piece by piece into the shard and out of it, on this core and on another.
+
+mod harness;
+
+use corelane_engine::limits::{INPUT_BYTES_SMALL, UPLOADS_SHARE};
+use corelane_engine::{EngineConfig, ReceiveEnd};
+use corelane_protocol::Status;
+use corelane_ring::slot_of;
+use corelane_shard::{Policy, ShardConfig};
+use harness::{Node, Wire, config, get, hello, set, statuses};
+
+const VALUE_BYTES: usize = 1 << 20;
+
+fn value(seed: u8) -> Vec<u8> {
+    (0..VALUE_BYTES).map(|at| (at % 253) as u8 ^ seed).collect()
+}
+
+/// Lets the bytes arrive in pieces; whether the node reads on to the last.
+fn receive_pieces(node: &mut Node, wire: Wire, bytes: &[u8], piece_bytes: usize) -> bool {
+    for piece in bytes.chunks(piece_bytes) {
+        node.receive(wire, piece);
+        node.work();
+        if node.seen(wire).paused {
+            return false;
+        }
+    }
+    true
+}
+
+fn promised(node: &mut Node, core: usize) -> u64 {
+    node.engines[core].counters().upload_bytes_promised
+}
+
+fn held(node: &mut Node, core: usize) -> u64 {
+    node.engines[core].counters().input_bytes_held
+}
+
+#[test]
+fn a_large_value_is_never_collected() {
+    let mut node = Node::new(2, config());
+    let (wire, reader) = (node.connect(0), node.connect(0));
+    node.ask(wire, &hello(1, None, b""));
+    for (core, piece_bytes) in [(0, 5_000), (0, 100_000), (1, 5_000), (1, 100_000)] {
+        let key = node.key_of(core, piece_bytes);
+        let value = value(core as u8);
+        let frame = set(2, &key, &value);
+        for (number, piece) in frame.chunks(piece_bytes).enumerate() {
+            assert!(!node.seen(wire).paused, "piece {number}");
+            node.receive(wire, piece);
+            let held = held(&mut node, 0);
+            assert!(held <= INPUT_BYTES_SMALL.max(piece_bytes) as u64, "{held} bytes");
+            node.work();
+        }
+        assert_eq!(statuses(&node.answers(wire)), [(2, Status::Ok)]);
+        assert_eq!(node.ask(reader, &get(3, &key))[0].value.as_ref(), Some(&value));
+        assert_eq!((promised(&mut node, 0), promised(&mut node, 1)), (0, 0));
+    }
+    let uploads = [0, 1].map(|core| node.engines[core].counters().uploads);
+    assert_eq!(uploads, [2, 2]);
+}
+
+#[test]
+fn a_client_that_goes_takes_its_half_value_along() {
+    let mut node = Node::new(2, config());
+    for core in [0, 1] {
+        for end in [ReceiveEnd::Broken, ReceiveEnd::PeerFinished] {
+            let wire = node.connect(0);
+            let key = node.key_of(core, 1);
+            // A whole one first, and the front of the second.
+            let mut bytes = set(1, &key, b"old");
+            bytes.extend_from_slice(&set(2, &key, &value(1)));
+            assert!(receive_pieces(&mut node, wire, &bytes[..VALUE_BYTES / 2], 10_000));
+            assert_eq!(promised(&mut node, core), VALUE_BYTES as u64);
+            node.receive_ended(wire, end);
+            node.work();
+            assert_eq!(promised(&mut node, core), 0, "{end:?}");
+            node.closed(wire);
+            node.work();
+            assert_eq!(node.engines[0].mail_under_way(), 0);
+            let reader = node.connect(0);
+            assert_eq!(node.ask(reader, &get(3, &key))[0].value.as_deref(), Some(&b"old"[..]));
+            node.engines[core].invariants();
+        }
+    }
+}
+
+#[test]
+fn a_value_over_its_share_is_refused_at_its_front_and_the_rest_skipped() {
+    let shard = ShardConfig::new(4 << 20, |key| slot_of(key).number());
+    let mut node = Node::new(2, EngineConfig { shard, ..config() });
+    for core in [0, 1] {
+        let wire = node.connect(0);
+        let key = node.key_of(core, 1);
+        let mut bytes = set(1, &key, &value(1));
+        bytes.extend_from_slice(&set(2, &key, b"small"));
+        node.receive(wire, &bytes[..10_000]);
+        node.work();
+        assert_eq!(statuses(&node.answers(wire)), [(1, Status::ValueTooLarge)]);
+        assert!(receive_pieces(&mut node, wire, &bytes[10_000..], 10_000));
+        assert_eq!(statuses(&node.answers(wire)), [(2, Status::Ok)]);
+    }
+}
+
+#[test]
+fn values_wait_for_others_to_arrive_and_none_is_lost() {
+    let shard = ShardConfig::new(16 << 20, |key| slot_of(key).number());
+    let at_a_time = (16 << 20) / UPLOADS_SHARE / VALUE_BYTES as u64;
+    let mut node = Node::new(2, EngineConfig { shard, ..config() });
+    for core in [0, 1] {
+        let wires: Vec<Wire> = (0..12).map(|_| node.connect(0)).collect();
+        let frames: Vec<Vec<u8>> = (0..12)
+            .map(|number| set(number, &node.key_of(core, number as usize), &value(number as u8)))
+            .collect();
+        let mut sent = [0; 12];
+        while (0..12).any(|at| sent[at] < frames[at].len()) {
+            let mut any = false;
+            for at in 0..12 {
+                let end = frames[at].len().min(sent[at] + 20_000);
+                if end > sent[at] && !node.seen(wires[at]).paused {
+                    node.receive(wires[at], &frames[at][sent[at]..end]);
+                    (sent[at], any) = (end, true);
+                }
+            }
+            assert!(any, "somebody is always read");
+            let promised = promised(&mut node, core);
+            assert!(promised <= at_a_time * VALUE_BYTES as u64, "{promised}");
+            node.work();
+        }
+        for (at, wire) in wires.into_iter().enumerate() {
+            assert_eq!(statuses(&node.answers(wire)), [(at as u32, Status::Ok)]);
+        }
+        assert_eq!(promised(&mut node, core), 0);
+        node.engines[core].invariants();
+    }
+}
+
+#[test]
+fn where_nothing_may_go_the_value_is_refused_in_the_middle() {
+    let shard = ShardConfig {
+        policy: Policy::NoEviction,
+        ..ShardConfig::new(16 << 20, |key| slot_of(key).number())
+    };
+    let mut node = Node::new(2, EngineConfig { shard, ..config() });
+    for core in [0, 1] {
+        let wire = node.connect(0);
+        let mut refused = 0;
+        for number in 0..20 {
+            let frame = set(number, &node.key_of(core, number as usize), &value(number as u8));
+            assert!(receive_pieces(&mut node, wire, &frame, 30_000));
+            match statuses(&node.answers(wire))[..] {
+                [(id, Status::Ok)] if id == number => {}
+                [(id, Status::OutOfMemory)] if id == number => refused += 1,
+                ref other => panic!("{other:?}"),
+            }
+        }
+        assert!((4..16).contains(&refused), "{refused}");
+        assert_eq!(promised(&mut node, core), 0);
+    }
+}
+
+#[test]
+fn half_frames_beyond_the_limit_wait_or_are_refused() {
+    let mut node = Node::new(1, EngineConfig { input_bytes_total_max: 4 << 20, ..config() });
+    // Appends are collected.
+    let append = harness::append(1, b"key", &value(1));
+    let wires: Vec<Wire> = (0..400).map(|_| node.connect(0)).collect();
+    let mut sent = vec![0; wires.len()];
+    for _ in 0..20 {
+        for (at, wire) in wires.iter().enumerate() {
+            let seen = node.seen(*wire);
+            let end = (sent[at] + 16_000).min(append.len() - 1);
+            if !seen.paused && seen.closing.is_empty() && end > sent[at] {
+                node.receive(*wire, &append[sent[at]..end]);
+                sent[at] = end;
+            }
+        }
+        let counters = node.engines[0].counters();
+        assert!(counters.input_bytes_promised <= 4 << 20);
+        assert!(counters.input_bytes_held <= 4 << 20);
+        node.work();
+    }
+    let counters = node.engines[0].counters();
+    assert!(counters.inputs_refused > 0);
+    assert!(counters.connections_paused > 0);
+    // Those that are left come to their end one after the other.
+    let mut answered = 0;
+    while answered < 400 - node.engines[0].counters().inputs_refused {
+        let before = sent.clone();
+        for (at, wire) in wires.iter().enumerate() {
+            let seen = node.seen(*wire);
+            if !seen.paused && seen.closing.is_empty() && sent[at] < append.len() {
+                let end = (sent[at] + 100_000).min(append.len());
+                node.receive(*wire, &append[sent[at]..end]);
+                sent[at] = end;
+                node.work();
+                answered += u64::from(end == append.len());
+            }
+        }
+        assert!(sent != before, "somebody is always read");
+    }
+    let counters = node.engines[0].counters();
+    assert_eq!((counters.input_bytes_promised, counters.input_bytes_held), (0, 0));
+}
+
+#[test]
+fn a_half_value_that_stays_away_is_dropped_at_the_idle_limit() {
+    let mut node = Node::new(1, config());
+    let (slow, stuck) = (node.connect(0), node.connect(0));
+    let frame = set(1, b"key", &value(1));
+    node.receive(slow, &frame[..100_000]);
+    node.receive(stuck, &frame[..100_000]);
+    for step in 1..=4 {
+        node.advance_ms(9_000);
+        node.receive(slow, &frame[step * 100_000..][..100_000]);
+        node.receive(stuck, &frame[100_000 + step..][..1]);
+    }
+    assert!(node.seen(slow).closing.is_empty(), "it made progress");
+    assert!(!node.seen(stuck).closing.is_empty(), "a byte now and then is none");
+    assert_eq!(promised(&mut node, 0), VALUE_BYTES as u64);
+}
+
+/// The rest of the set stood in the queue for the other core, and went with the connection.
+#[test]
+fn a_client_that_goes_takes_a_whole_value_along_that_is_half_forwarded() {
+    let mut node = Node::new(2, config());
+    let wire = node.connect(0);
+    let frame = set(1, &node.key_of(1, 1), &value(1));
+    for piece in frame.chunks(300_000) {
+        node.receive(wire, piece);
+        if node.seen(wire).paused {
+            break;
+        }
+    }
+    node.flush(0);
+    assert!(node.carry_mail(0));
+    assert_eq!(promised(&mut node, 1), VALUE_BYTES as u64);
+    for piece in frame[300_000..].chunks(300_000) {
+        node.receive(wire, piece);
+    }
+    node.receive_ended(wire, ReceiveEnd::Broken);
+    node.work();
+    assert_eq!(promised(&mut node, 1), 0);
+    assert_eq!(node.engines[0].mail_under_way(), 0);
+}
