@@ -62,3 +62,5 @@ mod settings;
 mod no_uring;
 
 mod memory;
+
+mod soak;
