@@ -8,6 +8,8 @@ use corelane::config::values::parse_size;
 use serde::Serialize;
 
 use crate::compare::options::CompareOptions;
+use crate::fleet::FleetOptions;
+use crate::fleet::node::NodeOptions;
 use crate::generator::session::PIPELINE_MAX;
 use crate::memory::MemoryOptions;
 use crate::options::{SubjectOptions, WorkloadOptions};
@@ -51,6 +53,11 @@ pub enum Command {
     Stalls(StallOptions),
     /// Show how balanced placement on nodes is, and how much a join moves, beside raw rings.
     Ring(RingOptions),
+    /// Show several nodes as one cache: one is killed, one is added, and clients read on.
+    Fleet(FleetOptions),
+    /// A node of `fleet`, in a process of its own.
+    #[command(hide = true)]
+    FleetNode(NodeOptions),
 }
 
 /// A protocol that the generator speaks.

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod codec;
 pub mod compare;
 pub mod embed;
+pub mod fleet;
 pub mod floors;
 pub mod generator;
 pub mod measure;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corelane_bench::cli::{Cli, Command};
-use corelane_bench::{compare, floors, memory, replay, ring, run, stalls, sweep};
+use corelane_bench::{compare, fleet, floors, memory, replay, ring, run, stalls, sweep};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Command::Memory(options) => memory::run(&options).map_err(|error| error.to_string()),
         Command::Stalls(options) => stalls::run(&options).map_err(|error| error.to_string()),
         Command::Ring(options) => Ok(ring::run(&options)),
+        Command::Fleet(options) => fleet::run(&options).map_err(|error| error.to_string()),
+        Command::FleetNode(options) => {
+            fleet::node::serve(&options).map_err(|error| error.to_string())
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("corelane-bench: {error}");
