@@ -2,18 +2,19 @@
 //! call alike. They panic where the codec breaks a promise.
 
 use crate::limits::{HEADER_BYTES, NOTICE_ID};
-use crate::model::{Answer, Request, Set, Status};
+use crate::model::{Answer, Request, RequestHead, Set, Status};
 use crate::wire::{
-    DecodeLimits, Decoded, ReplyDecoded, decode_reply, decode_request, decode_set_front,
-    encode_reply, encode_request, keys_ahead, peek_len,
+    DecodeLimits, Decoded, PlainGet, ReplyDecoded, RequestFrame, decode_reply, decode_request,
+    decode_set_front, encode_reply, encode_request, look_ahead, peek_len,
 };
 
 /// Reads bytes as the requests of one connection, to the end or the first fatal error.
 /// Gives back how many frames were well delimited.
 pub fn request(bytes: &[u8], limits: &DecodeLimits) -> usize {
-    for (at, key) in keys_ahead(bytes) {
-        let frame = &bytes[at..][..peek_len(&bytes[at..]).expect("a whole frame")];
-        assert!(frame.len() >= HEADER_BYTES + key.len());
+    for frame in look_ahead(bytes, limits) {
+        assert_eq!(peek_len(&bytes[frame.at..]), Some(frame.bytes));
+        assert!(frame.bytes >= HEADER_BYTES + frame.key.len());
+        assert!(frame.at + frame.bytes <= bytes.len());
     }
     let mut frames = 0;
     let mut rest = bytes;
@@ -21,8 +22,14 @@ pub fn request(bytes: &[u8], limits: &DecodeLimits) -> usize {
         match decode_request(rest, limits) {
             Decoded::Complete { frame, consumed } => {
                 assert_eq!(peek_len(rest), Some(consumed));
-                let key = keys_ahead(rest).next();
-                assert_eq!(key, frame.request.key().map(|key| (0, key)));
+                let ahead = look_ahead(rest, limits).next();
+                assert_eq!(ahead.map(|ahead| ahead.key), frame.request.key());
+                if let Some(PlainGet { id, epoch }) = ahead.and_then(|ahead| ahead.plain_get) {
+                    let key = frame.request.key().expect("a get has a key");
+                    let head = RequestHead { id, epoch, ..RequestHead::default() };
+                    let request = Request::Get { key, least_version: None };
+                    assert_eq!(frame, RequestFrame { head, request });
+                }
                 assert_ne!(frame.head.id.0, NOTICE_ID);
                 assert!(consumed <= limits.frame_bytes_max);
                 assert_waits(&rest[..consumed], |part| match decode_request(part, limits) {

@@ -40,7 +40,22 @@ impl Slot {
 /// The slot of a key: CRC16 of its hash tag, modulo [`SLOTS`].
 #[inline]
 pub fn slot_of(key: &[u8]) -> Slot {
-    Slot(crc16(hash_tag(key)) % SLOTS as u16)
+    // Most keys have no tag, so their CRC is computed while it is found out.
+    let (words, tail) = key.as_chunks::<8>();
+    let mut braces = 0;
+    let mut crc = 0;
+    for word in words {
+        braces |= zero_bytes(u64::from_le_bytes(*word) ^ OPENING_BRACES);
+        crc = crc16_word(crc, *word);
+    }
+    for byte in tail {
+        braces |= u64::from(*byte == b'{');
+        crc = crc16_byte(crc, *byte);
+    }
+    if braces != 0 {
+        crc = crc16(hash_tag(key));
+    }
+    Slot(crc % SLOTS as u16)
 }
 
 /// The part of a key that is hashed: what stands between the first `{` and the first `}`
@@ -66,19 +81,25 @@ fn tag_after(key: &[u8], open: usize) -> &[u8] {
 /// has to be found out is that.
 #[inline]
 fn find(wanted: u8, bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let different = u64::from_le_bytes(*word) ^ (LOW * u64::from(wanted));
-        // The lowest set bit is exact: borrows only spoil bytes above the first zero byte.
-        let zero = different.wrapping_sub(LOW) & !different & HIGH;
+        let zero = zero_bytes(u64::from_le_bytes(*word) ^ (LOW_BITS * u64::from(wanted)));
         if zero != 0 {
             return Some(index * 8 + zero.trailing_zeros() as usize / 8);
         }
     }
     let found = tail.iter().position(|byte| *byte == wanted)?;
     Some(words.len() * 8 + found)
+}
+
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const OPENING_BRACES: u64 = LOW_BITS * b'{' as u64;
+
+/// The highest bit of each byte that is zero. The lowest bit set is exact; above the first zero
+/// byte, borrows may set others.
+#[inline]
+fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(LOW_BITS) & !word & (LOW_BITS << 7)
 }
 
 /// `CRC_TABLES[n][byte]`: the CRC of the byte followed by `n` zero bytes.
@@ -114,25 +135,29 @@ const fn crc_tables() -> [[u16; 256]; 8] {
 /// CRC-16/XMODEM (polynomial 0x1021, initial value 0, nothing reflected), eight bytes a step.
 #[inline]
 pub fn crc16(bytes: &[u8]) -> u16 {
-    let tables = &CRC_TABLES;
     let (words, tail) = bytes.as_chunks::<8>();
-    let mut crc = 0u16;
-    for &[b0, b1, b2, b3, b4, b5, b6, b7] in words {
-        let [high, low] = crc.to_be_bytes();
-        crc = tables[7][usize::from(b0 ^ high)]
-            ^ tables[6][usize::from(b1 ^ low)]
-            ^ tables[5][usize::from(b2)]
-            ^ tables[4][usize::from(b3)]
-            ^ tables[3][usize::from(b4)]
-            ^ tables[2][usize::from(b5)]
-            ^ tables[1][usize::from(b6)]
-            ^ tables[0][usize::from(b7)];
-    }
-    for byte in tail {
-        let [high, _] = crc.to_be_bytes();
-        crc = (crc << 8) ^ tables[0][usize::from(byte ^ high)];
-    }
-    crc
+    let crc = words.iter().fold(0, |crc, word| crc16_word(crc, *word));
+    tail.iter().fold(crc, |crc, byte| crc16_byte(crc, *byte))
+}
+
+#[inline]
+fn crc16_word(crc: u16, [b0, b1, b2, b3, b4, b5, b6, b7]: [u8; 8]) -> u16 {
+    let tables = &CRC_TABLES;
+    let [high, low] = crc.to_be_bytes();
+    tables[7][usize::from(b0 ^ high)]
+        ^ tables[6][usize::from(b1 ^ low)]
+        ^ tables[5][usize::from(b2)]
+        ^ tables[4][usize::from(b3)]
+        ^ tables[3][usize::from(b4)]
+        ^ tables[2][usize::from(b5)]
+        ^ tables[1][usize::from(b6)]
+        ^ tables[0][usize::from(b7)]
+}
+
+#[inline]
+fn crc16_byte(crc: u16, byte: u8) -> u16 {
+    let [high, _] = crc.to_be_bytes();
+    (crc << 8) ^ CRC_TABLES[0][usize::from(byte ^ high)]
 }
 
 /// A set of slots, 2 KiB whatever is in it.

@@ -6,29 +6,40 @@
 //! Looking ahead changes nothing: requests are decoded and executed one after the other as if
 //! it had not been.
 
+use corelane_protocol::{wire::FrameAhead, wire::PlainGet};
 use corelane_ring::{CoreMap, Slot, slot_of};
 use corelane_shard::{EntryHint, KeyHash, Shard};
 
 use crate::execute::Executor;
 use crate::limits::{LOOKAHEAD, LOOKAHEAD_VALUES};
 
+/// What was found out about a key of this core.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KnownKey {
+    pub(crate) hash: KeyHash,
+    pub(crate) entry: EntryHint,
+}
+
 /// Where a key's request is executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Owner {
-    /// Here, under this hash.
-    Here(KeyHash),
+    Here(KnownKey),
     /// On another core.
     Core(u16),
     /// Not on this node, or not yet.
     Elsewhere(Slot),
 }
 
+/// What is known of a request before its turn.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+pub(crate) struct Known {
     /// Which request, as the caller counts.
-    at: usize,
-    owner: Owner,
-    entry: EntryHint,
+    pub(crate) at: usize,
+    /// Length of its frame, where it has one.
+    pub(crate) bytes: usize,
+    /// Where it is a get of nothing but the value.
+    pub(crate) plain_get: Option<PlainGet>,
+    pub(crate) owner: Owner,
 }
 
 /// The keys of the next requests of one run of bytes.
@@ -41,7 +52,7 @@ pub(crate) struct Lookahead {
 
 impl Default for Lookahead {
     fn default() -> Lookahead {
-        let nothing = Known { at: 0, owner: Owner::Core(0), entry: EntryHint::default() };
+        let nothing = Known { at: 0, bytes: 0, plain_get: None, owner: Owner::Core(0) };
         Lookahead { known: [nothing; LOOKAHEAD], next: 0, count: 0 }
     }
 }
@@ -59,54 +70,59 @@ impl Lookahead {
         (self.next, self.count) = (0, 0);
     }
 
-    /// Looks at the next keys, each with a number that tells its request from others.
+    /// Looks at the keys of the next requests.
     #[inline]
     pub(crate) fn look<'k>(
         &mut self,
         executor: &Executor,
         cores: &CoreMap,
-        keys: impl Iterator<Item = (usize, &'k [u8])>,
+        frames: impl Iterator<Item = FrameAhead<'k>>,
     ) {
         self.next = 0;
         self.count = 0;
         let shard = &executor.shard;
-        for ((at, key), known) in keys.zip(&mut self.known) {
-            let owner = owner_of(executor, cores, key);
-            if let Owner::Here(hash) = &owner {
-                shard.prefetch_index(hash);
-            }
-            *known = Known { at, owner, entry: EntryHint::default() };
+        for (frame, known) in frames.zip(&mut self.known) {
+            let FrameAhead { at, bytes, key, plain_get } = frame;
+            *known = Known { at, bytes, plain_get, owner: owner_of(executor, cores, key) };
             self.count += 1;
         }
         let known = &mut self.known[..self.count];
         for known in &mut *known {
-            if let Owner::Here(hash) = &known.owner {
-                known.entry = shard.prefetch_entry(hash);
+            if let Owner::Here(key) = &mut known.owner {
+                key.entry = shard.prefetch_entry(key.entry);
             }
         }
         for known in known.iter().take(LOOKAHEAD_VALUES) {
-            shard.prefetch_value(known.entry);
+            known.prefetch_value(shard);
         }
     }
 
-    /// What is known of the request with this number. Requests that were not looked at may
-    /// come in between, but none that was is left out.
+    /// Takes what is known of the request with this number. Requests that were not looked at
+    /// may come in between, but none that was is left out.
     #[inline]
-    pub(crate) fn take(&mut self, at: usize, shard: &Shard) -> Option<Owner> {
+    pub(crate) fn take(&mut self, at: usize, shard: &Shard) -> Option<&Known> {
         let known = self.known[..self.count].get(self.next)?;
         if known.at != at {
             return None;
         }
-        let owner = known.owner;
         if let Some(later) = self.known[..self.count].get(self.next + LOOKAHEAD_VALUES) {
-            shard.prefetch_value(later.entry);
+            later.prefetch_value(shard);
         }
         self.next += 1;
-        Some(owner)
+        Some(known)
     }
 }
 
-/// Who executes requests for a key.
+impl Known {
+    #[inline]
+    fn prefetch_value(&self, shard: &Shard) {
+        if let Owner::Here(key) = &self.owner {
+            shard.prefetch_value(key.entry);
+        }
+    }
+}
+
+/// Who executes requests for a key, whose memory is asked for if it is here.
 #[inline]
 pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, key: &[u8]) -> Owner {
     let slot = slot_of(key);
@@ -115,7 +131,8 @@ pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, key: &[u8]) -> Owne
     }
     let core = cores.core_of(slot).0;
     if core == executor.config.core {
-        Owner::Here(executor.key_in(slot, key).hash())
+        let hash = executor.key_in(slot, key).hash();
+        Owner::Here(KnownKey { hash, entry: executor.shard.prefetch_index(&hash) })
     } else {
         Owner::Core(core)
     }

@@ -1,15 +1,15 @@
 //! Bytes of a connection to requests, and each request to the core that executes it.
 
-use corelane_protocol::wire::{self, DecodeLimits, Decoded, Refusal, RequestFrame};
+use corelane_protocol::wire::{self, DecodeLimits, Decoded, FrameAhead, Refusal, RequestFrame};
 use corelane_protocol::{
     Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Status, Welcome,
-    limits::KEY_BYTES_MAX, limits::VERSION,
+    limits::HEADER_BYTES, limits::KEY_BYTES_MAX, limits::VERSION,
 };
 use corelane_ring::{Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
-use crate::ahead::{Lookahead, Owner, owner_of};
+use crate::ahead::{Known, Lookahead, Owner, owner_of};
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
@@ -77,8 +77,13 @@ impl Dispatcher {
 
     /// Whether the next request of a connection may be taken.
     pub(crate) fn has_room(&self, connection: &Connection) -> bool {
+        self.has_room_within(connection, self.output_room(connection))
+    }
+
+    #[inline]
+    fn has_room_within(&self, connection: &Connection, room: usize) -> bool {
         matches!(connection.session, Session::Fresh | Session::Open)
-            && connection.output.len() + self.executor.leases.bytes() < self.output_room(connection)
+            && connection.output.len() + self.executor.leases.bytes() < room
             && !connection.remote.as_ref().is_some_and(|remote| remote.is_full())
     }
 
@@ -92,19 +97,37 @@ impl Dispatcher {
     ) -> Progress {
         let mut consumed = 0;
         let mut incomplete = None;
+        // Nothing that the requests of one connection do changes it meanwhile.
+        let room = self.output_room(connection);
         self.ahead.forget();
-        while self.has_room(connection) {
+        while self.has_room_within(connection, room) {
             let limits = self.limits_of(connection);
             if self.ahead.is_used_up() && connection.session == Session::Open {
-                let keys = wire::keys_ahead(&bytes[consumed..]);
-                let keys = keys.map(|(at, key)| (consumed + at, key));
-                self.ahead.look(&self.executor, &self.slots.cores, keys);
+                self.look_ahead(&bytes[consumed..], consumed);
             }
+            let known = self.ahead.take(consumed, &self.executor.shard);
+            if let Some(Known {
+                plain_get: Some(get),
+                owner: Owner::Here(key),
+                bytes: length,
+                ..
+            }) = known
+            {
+                let frame = &bytes[consumed..consumed + length];
+                let mut head =
+                    RequestHead { id: get.id, epoch: get.epoch, ..RequestHead::default() };
+                let stale = self.slots.put_epoch(&mut head);
+                self.executor.counters.stale_epochs += u64::from(stale);
+                let (head, out) = (reply_head(&head), &mut connection.output);
+                self.executor.get_plain(&head, &frame[HEADER_BYTES..], key, millis(now), out);
+                consumed += length;
+                continue;
+            }
+            let owner = known.map(|known| known.owner);
             match wire::decode_request(&bytes[consumed..], &limits) {
                 Decoded::Complete { mut frame, consumed: length } => {
                     let stale = self.slots.put_epoch(&mut frame.head);
                     self.executor.counters.stale_epochs += u64::from(stale);
-                    let owner = self.ahead.take(consumed, &self.executor.shard);
                     let raw = &bytes[consumed..consumed + length];
                     match self.request(connection, &frame, owner, raw, now) {
                         Taken::Whole => consumed += length,
@@ -118,7 +141,6 @@ impl Dispatcher {
                 Decoded::Rejected { head, refusal, frame_bytes } => {
                     let here = frame_bytes.min(bytes.len() - consumed);
                     connection.skip = frame_bytes - here;
-                    let _ = self.ahead.take(consumed, &self.executor.shard);
                     consumed += here;
                     self.reject(connection, &head, refusal);
                     if connection.skip > 0 {
@@ -150,10 +172,9 @@ impl Dispatcher {
             && replies.len() + self.executor.leases.bytes() < MAIL_REPLY_BYTES_MAX
         {
             if self.ahead.is_used_up() {
-                let keys = wire::keys_ahead(&frames[executed..]);
-                let keys = keys.map(|(at, key)| (executed + at, key));
-                self.ahead.look(&self.executor, &self.slots.cores, keys);
+                self.look_ahead(&frames[executed..], executed);
             }
+            let owner = self.ahead.take(executed, &self.executor.shard).map(|known| known.owner);
             let Decoded::Complete { mut frame, consumed } =
                 wire::decode_request(&frames[executed..], &DecodeLimits::BETWEEN_CORES)
             else {
@@ -162,7 +183,6 @@ impl Dispatcher {
             };
             self.slots.put_epoch(&mut frame.head);
             self.executor.counters.forwarded_in += 1;
-            let owner = self.ahead.take(executed, &self.executor.shard);
             match owner.or_else(|| self.owner(&frame.request)) {
                 None | Some(Owner::Here(_)) => self.execute_own(&frame, owner, now, replies),
                 // The sender has another topology than this core, or had when it sent.
@@ -176,6 +196,14 @@ impl Dispatcher {
         executed
     }
 
+    /// Looks ahead over the next frames of some bytes, the first of which is number `from`.
+    #[inline]
+    fn look_ahead(&mut self, bytes: &[u8], from: usize) {
+        let frames = wire::look_ahead(bytes, &self.limits);
+        let frames = frames.map(|frame| FrameAhead { at: from + frame.at, ..frame });
+        self.ahead.look(&self.executor, &self.slots.cores, frames);
+    }
+
     /// Executes a request of this core.
     #[inline]
     fn execute_own(
@@ -186,8 +214,8 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) {
         let RequestFrame { head, request } = frame;
-        if let Some(Owner::Here(hash)) = owner
-            && self.executor.execute_plain(head, request, hash, now, out)
+        if let Some(Owner::Here(known)) = &owner
+            && self.executor.execute_plain(head, request, known, now, out)
         {
             return;
         }

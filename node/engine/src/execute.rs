@@ -4,7 +4,7 @@
 use corelane_protocol::{
     Absent, Answer, Arithmetic, Count, DeleteCondition, Direction, ExpireCondition, MonotonicUs,
     OldValue, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, Side, Space,
-    Status, Ttl, Version, WantVersion, wire,
+    Status, Ttl, Value, Version, WantVersion, wire,
 };
 use corelane_ring::Slot;
 use corelane_shard::{
@@ -553,6 +553,10 @@ pub(crate) fn write_entry(
     leases: &mut Leases,
 ) {
     let value = &entry.value;
+    if let Some(bytes) = value.as_slice() {
+        let value = Value { bytes, user_flags: entry.user_flags, version };
+        return wire::encode_reply(head, &Reply::Value(value), out);
+    }
     if value.len() >= LEASE_BYTES_MIN
         && let Some(lease) = value.lease()
     {

@@ -2,6 +2,7 @@
 //! Each becomes frames for the cores concerned; the connection collects the replies and
 //! ends the series when the last core has answered.
 
+use corelane_protocol::wire::FrameAhead;
 use corelane_protocol::{Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, wire};
 
 use crate::ahead::Owner;
@@ -28,21 +29,26 @@ impl Dispatcher {
         self.ahead.forget();
         loop {
             if self.ahead.is_used_up() {
-                let keys = rest.clone().map(|(part, key)| (usize::from(part), key));
-                self.ahead.look(&self.executor, &self.slots.cores, keys);
+                let parts = rest.clone().map(|(part, key)| FrameAhead {
+                    at: usize::from(part),
+                    bytes: 0,
+                    key,
+                    plain_get: None,
+                });
+                self.ahead.look(&self.executor, &self.slots.cores, parts);
             }
             let Some((part, key)) = rest.next() else { break };
             if connection.output.len() + self.executor.leases.bytes() >= room {
                 stopped = Some(part);
                 break;
             }
-            let owner = self.ahead.take(usize::from(part), &self.executor.shard);
+            let known = self.ahead.take(usize::from(part), &self.executor.shard);
             let head = RequestHead { part: Some(part), ..*head };
             let request = Request::Get { key, least_version: None };
-            match owner.expect("every key was looked at") {
-                Owner::Here(hash) => {
+            match known.expect("every key was looked at").owner {
+                Owner::Here(known) => {
                     let output = &mut connection.output;
-                    if !self.executor.execute_plain(&head, &request, hash, now, output) {
+                    if !self.executor.execute_plain(&head, &request, &known, now, output) {
                         self.executor.execute(&head, &request, now, output);
                     }
                 }

@@ -6,8 +6,9 @@ use corelane_protocol::{
     Answer, MonotonicUs, OldValue, Reply, ReplyHead, Request, RequestHead, Set, SetCondition,
     Space, Status, Ttl, WantVersion, wire,
 };
-use corelane_shard::{Key, KeyHash, Millis, Write};
+use corelane_shard::{Key, Millis, Write};
 
+use crate::ahead::KnownKey;
 use crate::execute::{Executor, millis, reply_head, words, write_entry, write_failure};
 
 impl Executor {
@@ -17,7 +18,7 @@ impl Executor {
         &mut self,
         head: &RequestHead,
         request: &Request<'_>,
-        hash: KeyHash,
+        known: &KnownKey,
         now: MonotonicUs,
         out: &mut Vec<u8>,
     ) -> bool {
@@ -29,8 +30,7 @@ impl Executor {
         }
         match request {
             Request::Get { key, least_version: None } => {
-                let key = self.shard.key_of(hash, key);
-                self.get_plain(&reply_head(head), &key, millis(now), out);
+                self.get_plain(&reply_head(head), key, known, millis(now), out);
                 true
             }
             Request::Set(set)
@@ -39,7 +39,7 @@ impl Executor {
                     && set.old == OldValue::Omit
                     && head.answer == Answer::Always =>
             {
-                let key = self.shard.key_of(hash, set.key);
+                let key = self.shard.key_of(known.hash, set.key);
                 self.set_plain(&reply_head(head), &key, set, millis(now), out);
                 true
             }
@@ -47,10 +47,19 @@ impl Executor {
         }
     }
 
+    /// Executes a get of nothing but the value.
     #[inline]
-    fn get_plain(&mut self, head: &ReplyHead, key: &Key<'_>, at: Millis, out: &mut Vec<u8>) {
+    pub(crate) fn get_plain(
+        &mut self,
+        head: &ReplyHead,
+        key: &[u8],
+        known: &KnownKey,
+        at: Millis,
+        out: &mut Vec<u8>,
+    ) {
         self.counters.requests_get += 1;
-        match self.shard.get(key, at) {
+        let key = self.shard.key_of(known.hash, key);
+        match self.shard.get_ahead(&key, known.entry, at) {
             Some(entry) => {
                 self.counters.hits += 1;
                 write_entry(head, &entry, None, out, &mut self.leases);

@@ -129,13 +129,13 @@ fn reads(criterion: &mut Criterion) {
                 let names: [_; 32] = std::array::from_fn(|_| name(random.random_range(0..items)));
                 let keys: [_; 32] = std::array::from_fn(|at| key(&shard, &names[at]));
                 let keys = &keys[..batch as usize];
-                keys.iter().for_each(|key| shard.prefetch_index(&key.hash()));
                 let hints: [_; 32] = std::array::from_fn(|at| {
-                    keys.get(at).map(|key| shard.prefetch_entry(&key.hash())).unwrap_or_default()
+                    keys.get(at).map(|key| shard.prefetch_index(&key.hash())).unwrap_or_default()
                 });
+                let hints = hints.map(|hint| shard.prefetch_entry(hint));
                 for (key, hint) in keys.iter().zip(hints) {
                     shard.prefetch_value(hint);
-                    let entry = shard.get(key, NOW).expect("a hit");
+                    let entry = shard.get_ahead(key, hint, NOW).expect("a hit");
                     black_box(entry.value.as_slice().map(|value| value[0]));
                 }
             });

@@ -34,7 +34,7 @@ const KEY_SHIFT: u32 = 10;
 const KEY_ESCAPE: u32 = 0xFF;
 const VALUE_SHIFT: u32 = 18;
 const VALUE_ESCAPE: u32 = 0x3FFF;
-/// What [`Layout`] can skip when none of these bits is set.
+/// None of these bits is set in most entries: no field between header and key, no chunks.
 const OPTIONAL: u32 = 0x3F8;
 
 /// Bytes that stand for a large value in its entry.
@@ -152,16 +152,11 @@ fn key_offset(header: u32) -> usize {
     at
 }
 
-/// How long the entry at the start of `bytes` is, going by its first four bytes alone: a few
-/// bytes too short where its lengths are escaped, and zero for a free slot.
+/// About how long the entry at the start of `bytes` is, going by its first four bytes alone.
 #[inline]
-pub(crate) fn first_bytes(bytes: &[u8]) -> usize {
+pub(crate) fn estimated_bytes(bytes: &[u8]) -> usize {
     let header = u32_at(bytes, 0);
-    if header & TYPE_MASK != TYPE_BYTES {
-        return 0;
-    }
-    let value = if header & LARGE == 0 { (header >> VALUE_SHIFT) as usize } else { LARGE_BYTES };
-    key_offset(header) + (header >> KEY_SHIFT & KEY_ESCAPE) as usize + value
+    4 + (header >> KEY_SHIFT & KEY_ESCAPE) as usize + (header >> VALUE_SHIFT) as usize
 }
 
 /// An entry that is being read. The slice may go on behind the entry.
@@ -174,12 +169,34 @@ pub(crate) struct Stored<'s> {
     value_length: usize,
 }
 
+/// See [`Stored::fields`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields(Stored<'static>);
+
+impl Fields {
+    /// The entry again. `bytes` must be as they were when it was read.
+    #[inline]
+    pub(crate) fn with(self, bytes: &[u8]) -> Stored<'_> {
+        Stored { bytes, ..self.0 }
+    }
+}
+
 impl<'s> Stored<'s> {
     /// Reads the fields of the entry at the start of `bytes`.
     #[inline]
     pub(crate) fn read(bytes: &'s [u8]) -> Self {
         let header = u32_at(bytes, 0);
         debug_assert!(header & TYPE_MASK == TYPE_BYTES);
+        let (key, value) = (header >> KEY_SHIFT & KEY_ESCAPE, header >> VALUE_SHIFT);
+        if header & OPTIONAL == 0 && key != KEY_ESCAPE && value != VALUE_ESCAPE {
+            let (key_length, value_length) = (key as usize, value as usize);
+            return Self { bytes, header, key_at: 4, key_length, value_length };
+        }
+        Self::read_rest(bytes, header)
+    }
+
+    /// Reads the fields of an entry that has some beside the header.
+    fn read_rest(bytes: &'s [u8], header: u32) -> Self {
         let key_at = key_offset(header);
         let mut before_key = key_at;
         let mut value_length = (header >> VALUE_SHIFT) as usize;
@@ -194,6 +211,18 @@ impl<'s> Stored<'s> {
                 usize::from(u16::from_le_bytes([bytes[before_key], bytes[before_key + 1]]));
         }
         Self { bytes, header, key_at, key_length, value_length }
+    }
+
+    /// What was read of the fields, while nothing borrows the bytes.
+    #[inline]
+    pub(crate) fn fields(&self) -> Fields {
+        Fields(Stored { bytes: &[], ..*self })
+    }
+
+    /// Whether it has nothing but its key and a value stored with it.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.header & OPTIONAL == 0
     }
 
     #[inline]
@@ -216,7 +245,7 @@ impl<'s> Stored<'s> {
     /// Whether it is the entry of this key.
     #[inline]
     pub(crate) fn is(&self, space: u8, key: &[u8]) -> bool {
-        self.key_length == key.len() && self.key() == key && self.space() == space
+        self.key_length == key.len() && equal(self.key(), key) && self.space() == space
     }
 
     #[inline]
@@ -301,6 +330,15 @@ impl<'s> Stored<'s> {
             placement: self.placement(),
         }
     }
+}
+
+/// Whether two short runs of bytes of one length are equal: a call costs more than this.
+#[inline]
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    let (one, one_tail) = one.as_chunks::<8>();
+    let (other, other_tail) = other.as_chunks::<8>();
+    let differs = |(one, other): (&[u8; 8], &[u8; 8])| one != other;
+    !one.iter().zip(other).any(differs) && one_tail == other_tail
 }
 
 #[inline]

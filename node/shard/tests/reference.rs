@@ -326,8 +326,8 @@ impl World {
         let key_of =
             |shard: &Shard, (space, key): &Name| shard.key(slot_of_any(key), *space, key).hash();
         let hashes: Vec<_> = names.iter().map(|name| key_of(&self.shard, name)).collect();
-        hashes.iter().for_each(|hash| self.shard.prefetch_index(hash));
-        let hints: Vec<_> = hashes.iter().map(|hash| self.shard.prefetch_entry(hash)).collect();
+        let hints: Vec<_> = hashes.iter().map(|hash| self.shard.prefetch_index(hash)).collect();
+        let hints: Vec<_> = hints.iter().map(|hint| self.shard.prefetch_entry(*hint)).collect();
         for name in names.iter().take(self.random.random_range(0..4)) {
             let key = self.shard.key(slot_of_any(&name.1), name.0, &name.1);
             if self.shard.remove(&key, self.model.now, &mut self.model) {
@@ -336,11 +336,18 @@ impl World {
             }
         }
         hints.iter().chain(&self.hints).for_each(|hint| self.shard.prefetch_value(*hint));
-        for (name, hash) in names.iter().zip(hashes) {
+        for ((name, hash), hint) in names.iter().zip(hashes).zip(&hints) {
             let key = self.shard.key_of(hash, &name.1);
-            check_entry(self.shard.get(&key, self.model.now), self.model.live(name));
+            let read = self.shard.get_ahead(&key, *hint, self.model.now);
+            check_entry(read, self.model.live(name));
         }
-        self.hints = hints;
+        // What was true of one key is no reason to believe it of another.
+        for hint in std::mem::replace(&mut self.hints, hints) {
+            let name = self.name();
+            let key = self.shard.key(slot_of_any(&name.1), name.0, &name.1);
+            let read = self.shard.get_ahead(&key, hint, self.model.now);
+            check_entry(read, self.model.live(&name));
+        }
     }
 
     fn begin_or_end_upload(&mut self, name: Name, key: &Key<'_>) {

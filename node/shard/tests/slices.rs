@@ -106,11 +106,11 @@ fn reading_allocates_nothing_and_writing_hardly_anything() {
             hits += u64::from(shard.get(&first, Millis(1)).is_some());
             let keys: [_; 20] =
                 std::array::from_fn(|at| shard.key(spread(&names[at]), 0, &names[at]));
-            keys.iter().for_each(|key| shard.prefetch_index(&key.hash()));
-            let hints = keys.map(|key| shard.prefetch_entry(&key.hash()));
+            let hints = keys.map(|key| shard.prefetch_index(&key.hash()));
+            let hints = hints.map(|hint| shard.prefetch_entry(hint));
             for (key, hint) in keys.iter().zip(hints) {
                 shard.prefetch_value(hint);
-                hits += u64::from(shard.get(key, Millis(1)).is_some());
+                hits += u64::from(shard.get_ahead(key, hint, Millis(1)).is_some());
             }
         }
         assert!(hits > 50_000);

@@ -187,24 +187,62 @@ fn decode_plain<'a>(
     Some(RequestFrame { head, request })
 }
 
-/// The keys of the whole frames at the start of `bytes`, with the offset of each frame, up to
-/// the first frame that has no key or is not all there. Nothing else of them is checked, so
-/// this is for those who want to know what is coming, before [`decode_request`] says what it is.
+/// A whole frame with a key, among those that [`look_ahead`] gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameAhead<'a> {
+    /// Where it begins.
+    pub at: usize,
+    /// Its length.
+    pub bytes: usize,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Where it is a get that asks for nothing but the value. Then all is known of it, and it
+    /// need not be decoded.
+    pub plain_get: Option<PlainGet>,
+}
+
+/// What is in a get of nothing but the value, beside its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainGet {
+    /// Matches the reply to the request.
+    pub id: RequestId,
+    /// The topology that the sender routed by.
+    pub epoch: ShortEpoch,
+}
+
+/// The whole frames at the start of `bytes`, up to the first that has no key or is not all
+/// there. Nothing of them is checked but plain gets, so for all others this says only what is
+/// coming, before [`decode_request`] says what it is.
 #[inline]
-pub fn keys_ahead(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub fn look_ahead<'a>(
+    bytes: &'a [u8],
+    limits: &DecodeLimits,
+) -> impl Iterator<Item = FrameAhead<'a>> {
+    let DecodeLimits { key_bytes_max, frame_bytes_max, .. } = *limits;
     let mut at = 0;
     std::iter::from_fn(move || {
         let (header, body) = bytes[at..].split_first_chunk::<HEADER_BYTES>()?;
+        let first = [header[0], header[1], header[2]];
         let header = RequestHeader::read(header);
+        let body = body.get(..header.body_bytes as usize)?;
+        let mut frame = FrameAhead { at, bytes: header.frame_bytes(), key: body, plain_get: None };
+        at += frame.bytes;
+        if first == PLAIN_GET
+            && header.options_bytes == 0
+            && usize::from(header.key_bytes) == body.len()
+            && body.len() <= key_bytes_max
+            && frame.bytes <= frame_bytes_max
+            && header.id.0 != NOTICE_ID
+        {
+            frame.plain_get = Some(PlainGet { id: header.id, epoch: header.epoch });
+            return Some(frame);
+        }
         if header.magic != REQUEST_MAGIC || !Opcode::from_byte(header.opcode)?.has_key() {
             return None;
         }
-        let body = body.get(..header.body_bytes as usize)?;
         let start = usize::from(header.options_bytes);
-        let key = body.get(start..start + usize::from(header.key_bytes))?;
-        let frame = at;
-        at += header.frame_bytes();
-        Some((frame, key))
+        frame.key = body.get(start..start + usize::from(header.key_bytes))?;
+        Some(frame)
     })
 }
 

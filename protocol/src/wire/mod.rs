@@ -20,8 +20,8 @@ mod refusal;
 mod reply;
 
 pub use decode::{
-    DecodeLimits, Decoded, Origin, RequestFrame, SetFront, decode_request, decode_set_front,
-    keys_ahead,
+    DecodeLimits, Decoded, FrameAhead, Origin, PlainGet, RequestFrame, SetFront, decode_request,
+    decode_set_front, look_ahead,
 };
 pub use encode::encode_request;
 pub use layout::{

@@ -48,6 +48,9 @@ pub enum ReplyDecoded<'a> {
 #[inline]
 pub fn encode_reply(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match *reply {
+        Reply::Value(Value { bytes, user_flags: 0, version: None }) if head.part.is_none() => {
+            write_bare_value(head, bytes, out);
+        }
         Reply::Value(Value { bytes, user_flags, version }) => {
             write_value_head(head, user_flags, version, bytes.len(), out);
             out.extend_from_slice(bytes);
@@ -63,6 +66,26 @@ pub fn encode_reply(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
         }
         _ => encode_rare(head, reply, out),
     }
+}
+
+/// Appends the most frequent of all replies, whose header is known but for the request and the
+/// length.
+#[inline]
+fn write_bare_value(head: &ReplyHead, bytes: &[u8], out: &mut Vec<u8>) {
+    assert!(bytes.len() <= VALUE_BYTES_MAX, "no value is that long");
+    let header = ReplyHeader {
+        magic: REPLY_MAGIC,
+        status: Status::Ok as u8,
+        kind: ReplyKind::Value as u8,
+        options_bytes: 0,
+        id: head.id,
+        body_bytes: bytes.len() as u32,
+        detail: 0,
+        epoch: head.epoch,
+    };
+    out.reserve(HEADER_BYTES + bytes.len());
+    out.extend_from_slice(&header.to_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// Appends the frame of [`Reply::Value`] whose bytes are in several pieces.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::class::{CLASSES, Class, KINDS, PAGE_BYTES};
+use crate::index::group::GROUP;
 use crate::reserve::{Backing, Pin, Progress, Reservation, Table, Zeroed};
 
 /// Pages of address space beyond the largest budget.
@@ -157,6 +158,8 @@ pub(crate) struct Heap {
     lists: [[u32; BINS]; CLASSES],
     bins: [u8; CLASSES],
     flushes: u32,
+    /// Slots given back.
+    given: u64,
     /// Where the pass that gives flushed pages back is, and where it ends.
     flushed: Range<u32>,
 }
@@ -190,8 +193,15 @@ impl Heap {
             lists: [[NO_PAGE; BINS]; CLASSES],
             bins: [0; CLASSES],
             flushes: 0,
+            given: 0,
             flushed: 0..0,
         })
+    }
+
+    /// A number that grows whenever memory that was in use is no more.
+    #[inline]
+    pub(crate) fn frees(&self) -> u64 {
+        self.given + u64::from(self.flushes)
     }
 
     // The bytes.
@@ -230,6 +240,13 @@ impl Heap {
     pub(crate) fn words_mut(&mut self, handle: Handle, length: usize) -> &mut [u64] {
         let start = handle.units() as usize;
         self.arena.words_mut(start..start + length)
+    }
+
+    /// The words of one line of the index.
+    #[inline]
+    pub(crate) fn group(&self, units: u64) -> &[u64; GROUP] {
+        let start = units as usize;
+        self.arena.words(start..start + GROUP).as_array().expect("as many as asked for")
     }
 
     /// One word at a place in the arena.

@@ -69,6 +69,7 @@ impl Heap {
     /// Gives a slot back.
     #[inline]
     pub(crate) fn give(&mut self, handle: Handle) {
+        self.given += 1;
         let number = handle.page();
         let page = &mut self.pages[number as usize];
         let class = Class::from_id(page.class);

@@ -44,6 +44,12 @@ impl Word {
         Handle::new(self.0 & HANDLE_MASK)
     }
 
+    /// Whether it is for the same entry, used as often or not.
+    #[inline]
+    pub(crate) fn is_for_entry_of(self, other: Word) -> bool {
+        (self.0 ^ other.0) & !(COUNTER_MASK | PROBATION | EXPIRES | TIMER_EARLY) == 0
+    }
+
     #[inline]
     #[must_use]
     pub(crate) fn with_handle(self, handle: Handle) -> Self {

@@ -9,19 +9,44 @@
 //! ```
 //!
 //! None of them changes anything or promises anything: what was found may have moved or gone
-//! when the key's turn comes, and only speed depends on it.
+//! when the key's turn comes. [`Shard::get_ahead`] finds out; for all else only speed depends
+//! on it.
 
 use super::Shard;
-use crate::entry::first_bytes;
-use crate::heap::Handle;
+use crate::entry::estimated_bytes;
+use crate::heap::Heap;
+use crate::index::group::{self, GROUP};
 use crate::index::word::Word;
-use crate::index::{Index, leaf};
 use crate::reserve::prefetch;
 use crate::types::{Key, KeyHash};
 
-/// Where an entry was when its memory was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EntryHint(Option<Handle>);
+/// What asking for a key's memory has found out. It is for the steps after, in their order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntryHint {
+    /// Where in the arena the line of the index begins, or from the second step on, where the
+    /// word is; zero where there is none.
+    pub(super) units: u64,
+    /// What the key's word keeps of the hash; from the second step on, the word.
+    word: u64,
+    /// [`Heap::frees`] at that time.
+    frees: u64,
+}
+
+impl EntryHint {
+    /// The word that was found, where it still leads to the same entry.
+    ///
+    /// It does if it is where it was and nothing was given back to the heap since: the memory
+    /// of a leaf holds words of this leaf alone until it is given back, and a leaf holds no word
+    /// but those of live entries.
+    #[inline]
+    pub(super) fn word_if_valid(&self, heap: &Heap) -> Option<Word> {
+        if self.units == 0 || self.frees != heap.frees() {
+            return None;
+        }
+        let word = Word(heap.word(self.units));
+        word.is_for_entry_of(Word(self.word)).then_some(word)
+    }
+}
 
 const LINE: usize = 64;
 
@@ -44,49 +69,55 @@ impl Shard {
 
     /// The first step.
     #[inline]
-    pub fn prefetch_index(&self, key: &KeyHash) {
+    pub fn prefetch_index(&self, key: &KeyHash) -> EntryHint {
         let leaf = self.index.reference(&self.heap, key.slot, key.hash);
-        Index::prefetch_home(&self.heap, leaf, key.hash);
+        if leaf.lines() == 0 {
+            return EntryHint::default();
+        }
+        let stored = leaf.window().stored(key.hash);
+        let units = leaf.units() + (leaf.window().home(stored, leaf.lines()) * GROUP) as u64;
+        prefetch(self.heap.group(units));
+        EntryHint { units, word: stored, frees: self.heap.frees() }
     }
 
     /// The second step.
     #[inline]
-    pub fn prefetch_entry(&self, key: &KeyHash) -> EntryHint {
-        let leaf = self.index.reference(&self.heap, key.slot, key.hash);
-        if leaf.lines() == 0 {
-            return EntryHint(None);
+    pub fn prefetch_entry(&self, hint: EntryHint) -> EntryHint {
+        if hint.units == 0 {
+            return hint;
         }
-        let words = self.heap.words(leaf.handle(), leaf.words());
-        let window = leaf.window();
-        // The first word that matches is nearly always the one.
-        let Some(place) = leaf::find(words, window, window.stored(key.hash), |_| true) else {
-            return EntryHint(None);
+        // Few words are not in their first line, and the first that matches is nearly always
+        // the one.
+        let group = self.heap.group(hint.units);
+        let place = group::matches(group, hint.word).trailing_zeros() as usize;
+        let Some(&word) = group.get(place).filter(|word| !Word(**word).is_empty()) else {
+            return EntryHint::default();
         };
-        let entry = Word(words[place]).handle();
-        let bytes = self.heap.rest_of_page(entry);
+        let bytes = self.heap.rest_of_page(Word(word).handle());
         for line in 0..LINES_AT_ONCE {
             if let Some(byte) = bytes.get(line * LINE) {
                 prefetch(byte);
             }
         }
-        EntryHint(Some(entry))
+        EntryHint { units: hint.units + place as u64, word, ..hint }
     }
 
     /// The third step.
     #[inline]
     pub fn prefetch_value(&self, hint: EntryHint) {
-        let Some(entry) = hint.0 else { return };
-        let bytes = self.heap.rest_of_page(entry);
-        // Another entry's bytes by now, or none's, at worst: then the wrong lines are fetched.
-        let length = first_bytes(bytes).min(BYTES_AHEAD_MAX).min(bytes.len());
+        if hint.units == 0 || hint.frees != self.heap.frees() {
+            return;
+        }
+        let bytes = self.heap.rest_of_page(Word(hint.word).handle());
+        let length = estimated_bytes(bytes).min(BYTES_AHEAD_MAX).min(bytes.len());
+        // An entry begins somewhere in its first line, so its last byte may lie in one more.
+        if length > (LINES_AT_ONCE - 1) * LINE {
+            prefetch(&bytes[length - 1]);
+        }
         let mut at = LINES_AT_ONCE * LINE;
-        // The entry begins somewhere in its first line, so its last byte may lie one further.
         while at < length {
             prefetch(&bytes[at]);
             at += LINE;
-        }
-        if length > (LINES_AT_ONCE - 1) * LINE {
-            prefetch(&bytes[length - 1]);
         }
     }
 }
