@@ -30,6 +30,9 @@ pub struct StallOptions {
     /// Entries due in the same second.
     #[arg(long, value_name = "N", default_value = "1M", value_parser = parse_keys)]
     pub expiring: u64,
+    /// Which scenarios are played; all without.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub scenarios: Vec<Scenario>,
     /// How often each scenario is played; the least time of each operation counts.
     #[arg(long, default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -86,7 +89,9 @@ pub fn run(options: &StallOptions) -> Result<ExitCode, StallError> {
     if !silent {
         print!("{}", head_text());
     }
-    for scenario in Scenario::ALL {
+    let all = Scenario::ALL.to_vec();
+    let scenarios = if options.scenarios.is_empty() { &all } else { &options.scenarios };
+    for &scenario in scenarios {
         let items = match scenario {
             Scenario::Expiring => options.expiring,
             _ => options.items,

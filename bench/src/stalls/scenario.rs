@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use clap::ValueEnum;
 use corelane_ring::slot_of;
 use corelane_shard::{Expiry, Key, Millis, Shard, ShardConfig, TickOutcome, Write, WriteError};
 
@@ -16,6 +17,9 @@ const VALUE: [u8; 64] = [7; 64];
 const LARGE_BYTES: usize = 1 << 20;
 /// Bytes of a piece in which a large value arrives.
 const PIECE_BYTES: usize = 64 << 10;
+/// The longest value that is written in one call; a node has longer ones received piece by
+/// piece.
+const WHOLE_BYTES: usize = 16 << 10;
 /// Large values written.
 const LARGE_VALUES: u64 = 64;
 /// Requests between two slices of housekeeping, as a node's loop has them between batches.
@@ -30,13 +34,14 @@ const DUE_FROM_MS: u64 = 9_000;
 const FOUND: Millis = Millis(DUE_FROM_MS + 2_000);
 
 /// One of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// From no entries to all.
     Growing,
     /// As many entries again, due in the same second, found due all at once.
     Expiring,
-    /// Large values into a shard full of small ones, in one call and piece by piece.
+    /// Large values into a shard full of small ones, piece by piece, and the longest that are
+    /// written in one call.
     LargeValues,
     /// All entries flushed, and new ones written while their memory returns.
     Flushing,
@@ -65,8 +70,8 @@ pub struct Meters {
     pub get: Meter,
     /// Writes of small values.
     pub set: Meter,
-    /// Writes of a large value in one call.
-    pub set_large: Meter,
+    /// Writes of a long value in one call.
+    pub set_long: Meter,
     /// Pieces of a large value, and its end.
     pub piece: Meter,
     /// Flushes.
@@ -80,11 +85,11 @@ pub struct Meters {
 impl Meters {
     /// With what each counts.
     pub fn named(&self) -> [(&'static str, &Meter); 7] {
-        let Meters { get, set, set_large, piece, flush, tick, spin } = self;
+        let Meters { get, set, set_long, piece, flush, tick, spin } = self;
         [
             ("get", get),
             ("set", set),
-            ("set of 1 MiB", set_large),
+            ("set of 16 KiB", set_long),
             ("piece of 64 KiB", piece),
             ("flush", flush),
             ("tick", tick),
@@ -93,8 +98,8 @@ impl Meters {
     }
 
     fn begin_turn(&mut self) {
-        let Meters { get, set, set_large, piece, flush, tick, spin } = self;
-        for meter in [get, set, set_large, piece, flush, tick, spin] {
+        let Meters { get, set, set_long, piece, flush, tick, spin } = self;
+        for meter in [get, set, set_long, piece, flush, tick, spin] {
             meter.begin_turn();
         }
     }
@@ -199,10 +204,10 @@ fn write_large(items: u64, meters: &mut Meters) {
     let value = vec![9; LARGE_BYTES];
     let large = 2 * items;
     for number in large..large + LARGE_VALUES {
-        let write = Write::value(&value);
+        let write = Write::value(&value[..WHOLE_BYTES]);
         subject
             .with(2 * number, |shard, key| {
-                meters.set_large.time(|| shard.set(&key, write, Millis(0), &mut ()))
+                meters.set_long.time(|| shard.set(&key, write, Millis(0), &mut ()))
             })
             .expect("it is no more than an eighth of the shard");
         let _more = meters.tick(&mut subject.shard, Millis(0));
@@ -226,6 +231,7 @@ fn upload(
         let rest = &value[value.len() - upload.bytes_left()..];
         let piece = &rest[..rest.len().min(PIECE_BYTES)];
         meters.piece.time(|| shard.upload(&mut upload, piece, now, &mut ()))?;
+        let _more = meters.tick(shard, now);
     }
     let write = Write::value(&[]);
     meters.piece.time(|| shard.finish_upload(upload, key, write, now, &mut ()))
@@ -264,7 +270,7 @@ mod tests {
                 Scenario::Growing => assert_eq!(count("set"), 20_000),
                 Scenario::Expiring => assert!(count("get") > 0),
                 Scenario::LargeValues => {
-                    assert_eq!(count("set of 1 MiB"), LARGE_VALUES);
+                    assert_eq!(count("set of 16 KiB"), LARGE_VALUES);
                     let pieces = (LARGE_BYTES / PIECE_BYTES + 1) as u64;
                     assert!(count("piece of 64 KiB") >= LARGE_VALUES * pieces);
                 }

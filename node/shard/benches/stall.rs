@@ -120,6 +120,12 @@ fn main() {
     calls.print("evicting, SET");
     let mut calls = Calls::default();
     let value = vec![3; 1 << 20];
+    for number in 0..200 {
+        calls.time(|| set(&mut shard, 1 << 41 | number, Write::value(&value[..16 << 10])));
+        let _ = shard.tick(Millis(1), &mut ());
+    }
+    calls.print("evicting for 16 KiB, SET");
+    let mut calls = Calls::default();
     for number in 0..50 {
         let name = name(1 << 40 | number);
         let key = shard.key(slot_of(&name), 0, &name);

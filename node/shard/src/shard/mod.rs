@@ -14,6 +14,7 @@
 
 mod ahead;
 mod describe;
+mod evacuation;
 mod inspect;
 mod read;
 mod room;

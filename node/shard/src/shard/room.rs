@@ -12,14 +12,13 @@
 //!   full, entries in it go if the policy would let them go, and only the others are moved;
 //!   so a change of value sizes costs few moves.
 
+use super::evacuation::{Evacuation, How};
 use super::{Eviction, Shard};
 use crate::class::{Class, Kind, PAGE_BYTES};
 use crate::config::Policy;
-use crate::entry::{Placement, Stored};
-use crate::heap::Handle;
-use crate::index::word::Word;
-use crate::index::{Found, leaf};
-use crate::policy::{Ground, Pages, Verdict};
+use crate::entry::Stored;
+use crate::index::Found;
+use crate::policy::{Ground, Pages};
 use crate::types::{Cause, Changes, Millis, WriteError};
 
 /// Pages that one write may need, with its slot: for two leaves and a node of the index, a
@@ -55,33 +54,12 @@ const SLOTS_IN_PASSING: usize = 2;
 const SLOTS_LOW: usize = 8;
 const SLOTS_URGENT: usize = 64;
 
-/// Slots of the page being emptied that one slice of an upload empties; each took about 0.8 µs.
+/// Slots of the page being emptied that one slice of an upload, or of [`Shard::tick`], empties.
 const SLOTS_SLICE: usize = 48;
-
-/// Pages looked at to find one that may be emptied.
-const PAGE_STEPS: u32 = 256;
-
-/// Pages of which the one with the fewest entries is emptied where it is urgent: a page may
-/// have four thousand.
-const PAGES_COMPARED: usize = 16;
-
-/// Eighths of a page in use from which its entries are judged, not just moved: moving them all
-/// would write as many bytes as it frees. Without eviction, more is moved.
-const JUDGE_EIGHTHS: usize = 4;
-
-/// Eighths of a page in use from which it counts as full.
-const FULL_EIGHTHS: usize = 7;
-
-/// Unused bytes in pages of the index that are left alone: one in so many of its bytes, and a
-/// page for each class of leaves.
-const INDEX_WASTE_SHARE: u64 = 16;
 
 /// Free pages given back to the system in one slice, where the budget was lowered. One took
 /// about 3 µs.
 const PAGES_RELEASED: usize = 8;
-
-/// Leaves moved in one slice.
-const LEAVES_SLICE: usize = 2;
 
 /// Pages emptied whole for one write, where the reserve is touched.
 const PAGES_DROPPED_MAX: usize = 8;
@@ -90,35 +68,16 @@ const PAGES_DROPPED_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Room {
     /// The page of entries being emptied.
-    entries: Option<Evacuation>,
+    pub(super) entries: Option<Evacuation>,
     /// The page of leaves being emptied.
-    leaves: Option<Evacuation>,
+    pub(super) leaves: Option<Evacuation>,
     /// Pages that the budget allows. The heap has a larger limit while the shard is on its way
     /// down to it.
     limit: u32,
     /// See [`LOW_PAGES`].
     spare: i64,
     /// Where the search for a page among full ones goes on.
-    page_hand: u32,
-}
-
-/// A page being emptied.
-#[derive(Clone, Copy, Debug)]
-struct Evacuation {
-    page: u32,
-    next_slot: u16,
-    how: How,
-}
-
-/// What happens to the entries of a page being emptied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    /// They move.
-    Move,
-    /// Those that the policy would let go go.
-    Judge,
-    /// All go.
-    Drop,
+    pub(super) page_hand: u32,
 }
 
 impl Shard {
@@ -202,17 +161,8 @@ impl Shard {
         let mut more = self.discarded.give_back(&mut self.heap);
         more |= self.sweep_flushed();
         if self.heap.pages_left() < LOW_PAGES + self.room.spare {
-            if self.room.entries.is_none() {
-                self.room.entries = self.choose_page();
-            }
-            if let Some(evacuation) = &mut self.room.entries {
-                more = true;
-                if self.heap.pages_left() <= RESERVE_PAGES && evacuation.how == How::Judge {
-                    // Moving what is in use would take the last pages.
-                    evacuation.how = How::Drop;
-                }
-            }
-            self.empty_slots(SLOTS_SLICE, now, changes);
+            self.empty_a_page(SLOTS_SLICE, now, changes);
+            more |= self.room.entries.is_some();
         }
         // What comes after the upload needs pages too.
         if self.heap.pages_left() > URGENT_PAGES + self.room.spare / 2 {
@@ -245,7 +195,7 @@ impl Shard {
         slot == class || (self.is_tight() && class.near().any(|near| near == slot))
     }
 
-    fn is_urgent(&self) -> bool {
+    pub(super) fn is_urgent(&self) -> bool {
         self.heap.pages_left() < URGENT_PAGES + self.room.spare / 2
     }
 
@@ -287,7 +237,7 @@ impl Shard {
         }
     }
 
-    fn may_evict(&self) -> bool {
+    pub(super) fn may_evict(&self) -> bool {
         self.evictor.policy() != Policy::NoEviction
     }
 
@@ -312,7 +262,7 @@ impl Shard {
         false
     }
 
-    fn evict_found(
+    pub(super) fn evict_found(
         &mut self,
         found: &Found,
         why: Eviction,
@@ -344,13 +294,17 @@ impl Shard {
         } else {
             SLOTS_IN_PASSING
         };
+        if self.room.entries.is_some() || left < LOW_PAGES + self.room.spare {
+            self.empty_a_page(slots, now, changes);
+        }
+    }
+
+    /// Goes on with the page that is being emptied, or begins with one.
+    fn empty_a_page(&mut self, slots: usize, now: Millis, changes: &mut impl Changes) {
         if self.room.entries.is_none() {
-            if left >= LOW_PAGES + self.room.spare {
-                return;
-            }
             self.room.entries = self.choose_page();
         }
-        if left <= RESERVE_PAGES + 1
+        if self.heap.pages_left() <= RESERVE_PAGES + 1
             && let Some(evacuation) = &mut self.room.entries
             && evacuation.how == How::Judge
         {
@@ -360,154 +314,6 @@ impl Shard {
         self.empty_slots(slots, now, changes);
     }
 
-    /// The page that is emptied next.
-    fn choose_page(&mut self) -> Option<Evacuation> {
-        let emptiest = self.heap.emptiest(Kind::Entry);
-        let (page, how) = match emptiest {
-            Some((page, eighths)) if eighths < self.move_eighths() => (page, How::Move),
-            _ if !self.may_evict() => return None,
-            Some((page, eighths)) if eighths < FULL_EIGHTHS => (page, How::Judge),
-            _ => {
-                let from = self.room.page_hand;
-                let choice = if self.is_urgent() { PAGES_COMPARED } else { 1 };
-                let (next, page) =
-                    self.heap.page_in_use_from(from, Kind::Entry, PAGE_STEPS, choice);
-                self.room.page_hand = next;
-                (page?, How::Judge)
-            }
-        };
-        self.heap.evacuate(page);
-        Some(Evacuation { page, next_slot: 0, how })
-    }
-
-    fn move_eighths(&self) -> usize {
-        if self.may_evict() { JUDGE_EIGHTHS } else { FULL_EIGHTHS }
-    }
-
-    /// Empties a page whatever it takes.
-    fn empty_page(&mut self, now: Millis, changes: &mut impl Changes) {
-        if self.room.entries.is_none() {
-            self.room.entries = self.choose_page();
-        }
-        if let Some(evacuation) = &mut self.room.entries {
-            evacuation.how = How::Drop;
-            evacuation.next_slot = 0;
-        }
-        self.empty_slots(usize::MAX, now, changes);
-    }
-
-    /// Empties slots of the page that is being emptied.
-    fn empty_slots(&mut self, slots: usize, now: Millis, changes: &mut impl Changes) {
-        let mut slots_left = slots;
-        while slots_left > 0 {
-            let Some(evacuation) = self.room.entries else {
-                return;
-            };
-            let (class, slots) = self.heap.slots_of_page(evacuation.page);
-            if !self.heap.is_evacuating(evacuation.page) || class.kind() != Kind::Entry {
-                // Its last entry has left, and the page went back.
-                self.room.entries = None;
-                return;
-            }
-            assert!(evacuation.next_slot < slots.end, "an emptied page went back");
-            let handle = self.heap.slot_handle(evacuation.page, evacuation.next_slot);
-            self.room.entries =
-                Some(Evacuation { next_slot: evacuation.next_slot + 1, ..evacuation });
-            if self.heap.is_live(handle) {
-                slots_left -= 1;
-                self.empty_slot(handle, evacuation.how, now, changes);
-            }
-        }
-    }
-
-    fn empty_slot(&mut self, handle: Handle, how: How, now: Millis, changes: &mut impl Changes) {
-        let found = self.find_stored(handle);
-        let verdict = match how {
-            How::Move => Verdict::Stay(found.word),
-            How::Judge => self.evictor.judge(found.word),
-            How::Drop => Verdict::Leave,
-        };
-        match verdict {
-            Verdict::Leave => {
-                let why = if how == How::Drop { Eviction::Haste } else { Eviction::Page };
-                self.evict_found(&found, why, now, changes);
-            }
-            Verdict::Stay(_) if self.is_due(&found, now) => {
-                self.expire_on_access(&found, changes);
-            }
-            Verdict::Stay(word) => {
-                let stored = Stored::read(self.heap.rest_of_page(handle));
-                let (length, placement) = (stored.length(), stored.placement());
-                let to = self.heap.take(self.class_for(Class::of_entry(length)));
-                self.heap.copy(handle, to, length);
-                if placement == Placement::Chunks {
-                    self.heap.mark_large(to);
-                }
-                self.heap.give(handle);
-                self.index.replace(&mut self.heap, &found, word.with_handle(to));
-                self.counts.moved_bytes += length as u64;
-            }
-        }
-    }
-
-    /// The word of a live entry.
-    fn find_stored(&self, handle: Handle) -> Found {
-        let stored = Stored::read(self.heap.rest_of_page(handle));
-        let slot = (self.config.slot_of)(stored.key());
-        let hash = self.hash.hash(stored.space(), stored.key());
-        self.index
-            .find(&self.heap, slot, hash, |word| word.handle() == handle)
-            .expect("LIVE: a live entry has a word")
-    }
-
-    /// Moves a few leaves out of the emptiest pages of the index, if these waste much. Returns
-    /// whether there is more to do.
-    pub(super) fn compact_index(&mut self) -> bool {
-        let Some(mut evacuation) = self.room.leaves.or_else(|| self.choose_leaf_page()) else {
-            return false;
-        };
-        self.room.leaves = Some(evacuation);
-        for _ in 0..LEAVES_SLICE {
-            let handle = loop {
-                let (class, range) = self.heap.slots_of_page(evacuation.page);
-                if !self.heap.is_evacuating(evacuation.page) || class.kind() != Kind::Leaf {
-                    self.room.leaves = None;
-                    return true;
-                }
-                assert!(evacuation.next_slot < range.end, "an emptied page went back");
-                let handle = self.heap.slot_handle(evacuation.page, evacuation.next_slot);
-                evacuation.next_slot += 1;
-                if self.heap.is_live(handle) {
-                    break handle;
-                }
-            };
-            self.room.leaves = Some(evacuation);
-            let words = self.heap.class_of(handle).slot_bytes() / 8;
-            let (_, word): (_, Word) =
-                leaf::taken(self.heap.words(handle, words)).next().expect("a leaf has words");
-            let stored = Stored::read(self.heap.rest_of_page(word.handle()));
-            let slot = (self.config.slot_of)(stored.key());
-            let hash = self.hash.hash(stored.space(), stored.key());
-            self.index.move_leaf(&mut self.heap, handle, slot, hash);
-        }
-        true
-    }
-
-    fn choose_leaf_page(&mut self) -> Option<Evacuation> {
-        let pages = u64::from(self.heap.pages_of(Kind::Leaf)) * PAGE_BYTES as u64;
-        let used = self.heap.slot_bytes_of(Kind::Leaf);
-        let open = (self.heap.classes_in_use(Kind::Leaf) * PAGE_BYTES) as u64;
-        if pages - used <= used / INDEX_WASTE_SHARE + open {
-            return None;
-        }
-        let (page, eighths) = self.heap.emptiest(Kind::Leaf)?;
-        if eighths >= FULL_EIGHTHS {
-            return None;
-        }
-        self.heap.evacuate(page);
-        Some(Evacuation { page, next_slot: 0, how: How::Move })
-    }
-
     /// Sets the number of pages that the budget allows. A shard that has more gets there in
     /// slices; meanwhile it has what it needs to go on.
     pub(super) fn lower_limit(&mut self, pages: u32) {
@@ -515,6 +321,16 @@ impl Shard {
         self.room.spare = i64::from((pages / SPARE_SHARE).min(SPARE_PAGES_MAX));
         let least = self.heap.pages_in_use() + RESERVE_PAGES as u32 + 1;
         self.heap.set_limit(pages.max(least));
+    }
+
+    /// Goes on emptying pages between requests where free ones are low, so that writes find
+    /// them.
+    pub(super) fn refill(&mut self, now: Millis, changes: &mut impl Changes) {
+        // On the way down to a lowered budget, `shrink` does that and more.
+        let is_down = self.heap.limit() <= self.room.limit;
+        if is_down && self.heap.pages_left() < LOW_PAGES + self.room.spare {
+            self.empty_a_page(SLOTS_SLICE, now, changes);
+        }
     }
 
     /// Makes a shard that is over a lowered budget smaller. Returns whether there is more to

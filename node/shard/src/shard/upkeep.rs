@@ -36,12 +36,13 @@ impl Shard {
     }
 
     /// Housekeeping, in a slice of bounded work: at most 30 timers, 64 flushed pages, 16
-    /// chunks of discarded values, and 64 slots of a page that is emptied because the budget
-    /// was lowered.
+    /// chunks of discarded values, 48 slots of a page that is emptied so that writes find free
+    /// ones, and 64 of one that is because the budget was lowered.
     pub fn tick(&mut self, now: Millis, changes: &mut impl Changes) -> TickOutcome {
         let mut more = self.fire(now, changes);
         more |= self.sweep_flushed();
         more |= self.discarded.give_back(&mut self.heap);
+        self.refill(now, changes);
         more |= self.shrink(now, changes);
         more |= self.compact_index();
         if self.is_littered() {
