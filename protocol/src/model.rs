@@ -146,7 +146,8 @@ pub enum Arithmetic {
     /// 64-bit signed; passing an end is an error (Redis).
     #[default]
     Signed,
-    /// 64-bit unsigned; increments wrap, decrements stop at 0 (memcached).
+    /// 64-bit unsigned; increments wrap, decrements stop at 0. Zeros before a number and
+    /// spaces around it are passed over (memcached).
     Unsigned64,
 }
 
@@ -324,6 +325,27 @@ pub enum Request<'a> {
         /// By how much, in decimal.
         delta: &'a [u8],
     },
+    /// Count, and tell more of the entry: the answer is its description, with the new number
+    /// in decimal as its value.
+    CountAndDescribe {
+        /// What to count.
+        count: Count<'a>,
+        /// Only if the entry's version is this one, or there is no entry.
+        version: Option<Version>,
+        /// A new expiry, if it is to get one.
+        touch: Option<Ttl>,
+    },
+    /// Lengthen a value, if the entry's version is the one given.
+    ExtendIf {
+        /// The key.
+        key: &'a [u8],
+        /// What is added.
+        value: &'a [u8],
+        /// Where it is added.
+        side: Side,
+        /// The version.
+        version: Version,
+    },
     /// What is known of an entry beside its value, or with it.
     Describe {
         /// The key.
@@ -406,6 +428,8 @@ impl<'a> Request<'a> {
             | Request::Length { key }
             | Request::CountFloat { key, .. }
             | Request::Describe { key, .. }
+            | Request::ExtendIf { key, .. }
+            | Request::CountAndDescribe { count: Count { key, .. }, .. }
             | Request::Copy { from: key, .. }
             | Request::Rename { from: key, .. } => Some(key),
             Request::Set(Set { key, .. }) | Request::Count(Count { key, .. }) => Some(key),

@@ -15,7 +15,7 @@ fn request<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Request<'a> {
     let replace = if parts.choices[3] & 1 == 0 { Replace::No } else { Replace::Yes };
     let cursor = WalkCursor(parts.numbers[1]);
     let to_space = Space::new(parts.choices[2] % Space::COUNT).unwrap();
-    match parts.form % 18 {
+    match parts.form % 20 {
         0 => Request::Set(Set {
             key,
             value,
@@ -73,6 +73,30 @@ fn request<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Request<'a> {
             Watches::push(list, &Watch { space: to_space, key, version });
             let watches = Watches::from_encoded(list);
             Request::Atomic(Atomic { slot: parts.small[1], watches, frames: value })
+        }
+        17 => Request::CountAndDescribe {
+            count: Count {
+                key,
+                delta: parts.numbers[0],
+                direction: if parts.choices[2] & 1 == 0 {
+                    Direction::Increment
+                } else {
+                    Direction::Decrement
+                },
+                arithmetic: if parts.choices[2] & 2 == 0 {
+                    Arithmetic::Signed
+                } else {
+                    Arithmetic::Unsigned64
+                },
+                initial: (parts.choices[2] & 4 == 0).then_some(parts.numbers[2]),
+                ttl,
+            },
+            version: (parts.choices[3] & 2 == 0).then_some(Version(parts.numbers[1])),
+            touch: (parts.choices[3] & 1 == 0).then_some(ttl),
+        },
+        18 => {
+            let version = Version(parts.numbers[0]);
+            Request::ExtendIf { key, value, side: Side::Append, version }
         }
         _ => Request::FlushSpace { cursor },
     }

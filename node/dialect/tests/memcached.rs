@@ -95,7 +95,26 @@ impl Map {
                 self.touch(key, ttl)?;
                 Ok(Reply::Done { version: None })
             }
+            Request::ExtendIf { key, value, side, version: wanted } => {
+                let entry = self.entries.get(key).ok_or(Status::NotFound)?;
+                if entry.version != wanted.0 {
+                    return Err(Status::ConditionFailed);
+                }
+                let request = Request::Extend { key, value, side, absent: Absent::Miss };
+                self.perform(head, &request)
+            }
             Request::Count(count) => self.count(&count, version),
+            Request::CountAndDescribe { count, version: wanted, touch } => {
+                let entry = self.entries.get(count.key);
+                let differs =
+                    |version: Version| entry.is_some_and(|entry| entry.version != version.0);
+                if wanted.is_some_and(differs) {
+                    return Err(Status::ConditionFailed);
+                }
+                self.count(&count, |_| None)?;
+                let (key, value) = (count.key, WithValue::Yes);
+                self.perform(head, &Request::Describe { key, value, touch })
+            }
             Request::Describe { key, value, touch } => {
                 let entry = self.entries.get_mut(key).ok_or(Status::NotFound)?;
                 let description = Description {
@@ -446,6 +465,14 @@ fn meta_numbers_may_begin() {
              CLIENT_ERROR invalid mode for ma M token\n{}NF\n",
             flag.repeat(6)
         ),
+    );
+    check(
+        "ma n N1000 t v\nma n T100 t c\nma n q t\nma n C1 v\nma n C3 T0 t v\nma no C1 k\n",
+        "VA 1 t1000\n0\nHD t100 c2\nEX\nVA 1 t-1\n3\nNF kno\n",
+    );
+    check(
+        "ms m 1\na\nms m 1 MA C9\nb\nms m 1 MA C1 c\nb\nms no 1 MP C1\nc\nmg m v\n",
+        "HD\nEX\nHD c2\nNS\nVA 2\nab\n",
     );
     check(
         "set n 0 0 1\na\nma n\n",

@@ -4,7 +4,7 @@
 use corelane_protocol::{
     Absent, Answer, Arithmetic, Count, DeleteCondition, Direction, ExpireCondition, MonotonicUs,
     OldValue, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, Side, Space,
-    Status, Ttl, Value, Version, WantVersion, wire,
+    Status, Ttl, Value, Version, WantVersion, WithValue, wire,
 };
 use corelane_ring::Slot;
 use corelane_shard::{
@@ -236,6 +236,25 @@ impl Executor {
             Request::CountFloat { key, delta } => {
                 let key = self.key_of(head.space, key);
                 return self.count_float(head, &key, delta, at, out);
+            }
+            Request::CountAndDescribe { count, version, touch } => {
+                let key = self.key_of(head.space, count.key);
+                let entry = self.shard.peek(&key, at);
+                let is_wanted =
+                    |entry: &Entry<'_>| version.is_none_or(|version| has_version(entry, version));
+                if !entry.as_ref().is_none_or(is_wanted) {
+                    return Err(Status::ConditionFailed);
+                }
+                self.count(head, &count, at)?;
+                return self.describe(head, &key, WithValue::Yes, touch, at, out);
+            }
+            Request::ExtendIf { key, value, side, version } => {
+                let entry = self.shard.peek(&self.key_of(head.space, key), at);
+                if !has_version(&entry.ok_or(Status::NotFound)?, version) {
+                    return Err(Status::ConditionFailed);
+                }
+                let request = Request::Extend { key, value, side, absent: Absent::Miss };
+                return self.perform(head, &request, now, out);
             }
             Request::Describe { key, value, touch } => {
                 let key = self.key_of(head.space, key);
@@ -598,11 +617,15 @@ fn equals(entry: &Entry<'_>, bytes: &[u8]) -> bool {
         })
 }
 
-/// The number that a value is, in canonical decimal: no sign but a leading minus, no
-/// leading zeros, no spaces.
+/// Longest value that is a number, in bytes; one without sign may have zeros before it and
+/// spaces around, as far as they fit.
+const UNSIGNED_BYTES_MAX: usize = 22;
+
+/// The number that a value is. One that is signed must be in canonical decimal: no sign but a
+/// leading minus, no leading zeros, no spaces.
 fn parse_number(entry: &Entry<'_>, arithmetic: Arithmetic) -> Option<u64> {
     // Under a long key even a short value may be stored in pieces.
-    let mut bytes = [0; 20];
+    let mut bytes = [0; UNSIGNED_BYTES_MAX];
     let mut rest = bytes.get_mut(..entry.value.len())?;
     for chunk in entry.value.chunks() {
         let (head, tail) = rest.split_at_mut(chunk.len());
@@ -610,17 +633,13 @@ fn parse_number(entry: &Entry<'_>, arithmetic: Arithmetic) -> Option<u64> {
         rest = tail;
     }
     let text = std::str::from_utf8(&bytes[..entry.value.len()]).ok()?;
-    let (number, canonical) = match arithmetic {
+    match arithmetic {
         Arithmetic::Signed => {
             let number = text.parse::<i64>().ok()?;
-            (number as u64, Digits::signed(number))
+            (Digits::signed(number).bytes() == text.as_bytes()).then_some(number as u64)
         }
-        Arithmetic::Unsigned64 => {
-            let number = text.parse::<u64>().ok()?;
-            (number, Digits::unsigned(number))
-        }
-    };
-    (canonical.bytes() == text.as_bytes()).then_some(number)
+        Arithmetic::Unsigned64 => text.trim_ascii().parse().ok(),
+    }
 }
 
 fn add(old: u64, count: &Count<'_>) -> Option<u64> {

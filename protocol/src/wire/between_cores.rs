@@ -46,6 +46,8 @@ mod kind {
     pub(super) const SET_MANY: u8 = 16;
     pub(super) const ATOMIC: u8 = 17;
     pub(super) const FLUSH_SPACE: u8 = 18;
+    pub(super) const COUNT_AND_DESCRIBE: u8 = 19;
+    pub(super) const EXTEND_IF: u8 = 20;
 }
 
 /// Whether a request has no encoding in wire version 1, whatever its head.
@@ -74,6 +76,8 @@ pub(crate) fn is_wider(request: &Request<'_>) -> bool {
         | Request::SetRange { .. }
         | Request::Length { .. }
         | Request::CountFloat { .. }
+        | Request::CountAndDescribe { .. }
+        | Request::ExtendIf { .. }
         | Request::Describe { .. }
         | Request::Scan { .. }
         | Request::RandomKey
@@ -207,6 +211,24 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
             to.u8(kind::COUNT_FLOAT);
             to.rest(delta);
         }
+        Request::CountAndDescribe { count, version, touch } => {
+            let Count { delta, direction, arithmetic, initial, ttl, .. } = count;
+            to.u8(kind::COUNT_AND_DESCRIBE);
+            to.u64(delta);
+            to.u8(u8::from(direction == Direction::Decrement));
+            to.u8(u8::from(arithmetic == Arithmetic::Unsigned64));
+            to.option(initial);
+            to.ttl(ttl);
+            to.option(version.map(|version| version.0));
+            to.u8(u8::from(touch.is_some()));
+            to.ttl(touch.unwrap_or_default());
+        }
+        Request::ExtendIf { value, side, version, .. } => {
+            to.u8(kind::EXTEND_IF);
+            to.u8(u8::from(side == Side::Prepend));
+            to.u64(version.0);
+            to.rest(value);
+        }
         Request::Describe { value, touch, .. } => {
             to.u8(kind::DESCRIBE);
             to.u8(u8::from(value == WithValue::Yes));
@@ -320,6 +342,23 @@ fn read_fields<'a>(key: &'a [u8], mut from: Reader<'a>) -> Option<Request<'a>> {
         kind::SET_RANGE => Request::SetRange { key, offset: from.u64()?, value: from.rest() },
         kind::LENGTH => Request::Length { key },
         kind::COUNT_FLOAT => Request::CountFloat { key, delta: from.rest() },
+        kind::COUNT_AND_DESCRIBE => {
+            let delta = from.u64()?;
+            let direction = if from.flag()? { Direction::Decrement } else { Direction::Increment };
+            let arithmetic = if from.flag()? { Arithmetic::Unsigned64 } else { Arithmetic::Signed };
+            let (initial, ttl) = (from.option()?, from.ttl()?);
+            let version = from.option()?.map(Version);
+            let (touched, touch) = (from.flag()?, from.ttl()?);
+            Request::CountAndDescribe {
+                count: Count { key, delta, direction, arithmetic, initial, ttl },
+                version,
+                touch: touched.then_some(touch),
+            }
+        }
+        kind::EXTEND_IF => {
+            let side = if from.flag()? { Side::Prepend } else { Side::Append };
+            Request::ExtendIf { key, side, version: Version(from.u64()?), value: from.rest() }
+        }
         kind::DESCRIBE => {
             let value = if from.flag()? { WithValue::Yes } else { WithValue::No };
             let (touched, ttl) = (from.flag()?, from.ttl()?);
@@ -484,6 +523,11 @@ impl Writer<'_> {
         self.u64(ms);
     }
 
+    fn option(&mut self, number: Option<u64>) {
+        self.u8(u8::from(number.is_some()));
+        self.u64(number.unwrap_or_default());
+    }
+
     /// Bytes with their length.
     fn run(&mut self, bytes: &[u8]) {
         self.u32(bytes.len() as u32);
@@ -532,6 +576,11 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn option(&mut self) -> Option<Option<u64>> {
+        let (is_some, number) = (self.flag()?, self.u64()?);
+        Some(is_some.then_some(number))
     }
 
     fn ttl(&mut self) -> Option<Ttl> {

@@ -239,6 +239,8 @@ fn write_options<'a>(
         | Request::SetRange { .. }
         | Request::Length { .. }
         | Request::CountFloat { .. }
+        | Request::CountAndDescribe { .. }
+        | Request::ExtendIf { .. }
         | Request::Describe { .. }
         | Request::Scan { .. }
         | Request::RandomKey

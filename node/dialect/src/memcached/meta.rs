@@ -329,7 +329,10 @@ fn set<'a>(
             condition,
             old: OldValue::Omit,
         }),
-        Store::Extend(side) => Request::Extend { key, value, side, absent: Absent::Miss },
+        Store::Extend(side) => match flags.compare {
+            None => Request::Extend { key, value, side, absent: Absent::Miss },
+            Some(version) => Request::ExtendIf { key, value, side, version },
+        },
     };
     Parsed::Command { step: step(Command::Set(kind), &flags, request, line), data }
 }
@@ -374,14 +377,18 @@ fn count<'a>(
     if flags.opaque_too_long {
         return Err(OPAQUE_TOO_LONG);
     }
-    let request = Request::Count(Count {
+    let count = Count {
         key,
         delta: flags.delta,
         direction,
         arithmetic: Arithmetic::Unsigned64,
         initial: flags.vivify.map(|_| flags.initial),
         ttl: flags.vivify.unwrap_or_default(),
-    });
+    };
+    let request = match (flags.described, flags.compare, flags.ttl) {
+        (false, None, None) => Request::Count(count),
+        (_, version, touch) => Request::CountAndDescribe { count, version, touch },
+    };
     Ok(step(Command::Count, &flags, request, line))
 }
 
@@ -443,6 +450,16 @@ impl Shape {
                 self.value_header(line, ValueHead::of(value), moment, out);
                 out.extend_from_slice(value.bytes);
                 out.extend_from_slice(b"\r\n");
+            }
+            (Command::Count, Reply::Described { .. }) if is_quiet => {}
+            (Command::Count, Reply::Described { description, value: Some(number) }) => {
+                let told = Told {
+                    version: description.version.map(|version| version.0),
+                    remaining: Some(description.remaining),
+                    ..Told::default()
+                };
+                let number = unsigned(number).expect("that is what was counted");
+                self.number(line, number, told, moment, out);
             }
             (_, Reply::Described { description, value: Some(value) }) => {
                 self.value_header(line, ValueHead::of_described(description), moment, out);
