@@ -79,14 +79,15 @@ impl Lookahead {
         frames: impl Iterator<Item = FrameAhead<'k>>,
     ) {
         self.next = 0;
-        self.count = 0;
         let shard = &executor.shard;
+        let mut count = 0;
         for (frame, known) in frames.zip(&mut self.known) {
             let FrameAhead { at, bytes, key, plain_get } = frame;
             *known = Known { at, bytes, plain_get, owner: owner_of(executor, cores, key) };
-            self.count += 1;
+            count += 1;
         }
-        let known = &mut self.known[..self.count];
+        self.count = count;
+        let known = &mut self.known[..count];
         for known in &mut *known {
             if let Owner::Here(key) = &mut known.owner {
                 key.entry = shard.prefetch_entry(key.entry);
@@ -97,19 +98,28 @@ impl Lookahead {
         }
     }
 
-    /// Takes what is known of the request with this number. Requests that were not looked at
-    /// may come in between, but none that was is left out.
+    /// What is known of the next request, if it is the one with this number. Requests that were
+    /// not looked at may come in between, but none that was is left out.
     #[inline]
-    pub(crate) fn take(&mut self, at: usize, shard: &Shard) -> Option<&Known> {
-        let known = self.known[..self.count].get(self.next)?;
-        if known.at != at {
-            return None;
-        }
+    pub(crate) fn next(&self, at: usize) -> Option<&Known> {
+        self.known[..self.count].get(self.next).filter(|known| known.at == at)
+    }
+
+    /// Goes on to the request after the next.
+    #[inline]
+    pub(crate) fn advance(&mut self, shard: &Shard) {
         if let Some(later) = self.known[..self.count].get(self.next + LOOKAHEAD_VALUES) {
             later.prefetch_value(shard);
         }
         self.next += 1;
-        Some(known)
+    }
+
+    /// [`Lookahead::next`], and on.
+    #[inline]
+    pub(crate) fn take(&mut self, at: usize, shard: &Shard) -> Option<Owner> {
+        let owner = self.next(at)?.owner;
+        self.advance(shard);
+        Some(owner)
     }
 }
 
@@ -123,7 +133,7 @@ impl Known {
 }
 
 /// Who executes requests for a key, whose memory is asked for if it is here.
-#[inline]
+#[inline(always)]
 pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, key: &[u8]) -> Owner {
     let slot = slot_of(key);
     if !cores.owns_all() && !cores.owns(slot) {

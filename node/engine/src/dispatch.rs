@@ -105,25 +105,12 @@ impl Dispatcher {
             if self.ahead.is_used_up() && connection.session == Session::Open {
                 self.look_ahead(&bytes[consumed..], consumed);
             }
-            let known = self.ahead.take(consumed, &self.executor.shard);
-            if let Some(Known {
-                plain_get: Some(get),
-                owner: Owner::Here(key),
-                bytes: length,
-                ..
-            }) = known
-            {
-                let frame = &bytes[consumed..consumed + length];
-                let mut head =
-                    RequestHead { id: get.id, epoch: get.epoch, ..RequestHead::default() };
-                let stale = self.slots.put_epoch(&mut head);
-                self.executor.counters.stale_epochs += u64::from(stale);
-                let (head, out) = (reply_head(&head), &mut connection.output);
-                self.executor.get_plain(&head, &frame[HEADER_BYTES..], key, millis(now), out);
-                consumed += length;
+            let answered = self.answer_gets(bytes, consumed, &mut connection.output, room, now);
+            if answered > consumed {
+                consumed = answered;
                 continue;
             }
-            let owner = known.map(|known| known.owner);
+            let owner = self.ahead.take(consumed, &self.executor.shard);
             match wire::decode_request(&bytes[consumed..], &limits) {
                 Decoded::Complete { mut frame, consumed: length } => {
                     let stale = self.slots.put_epoch(&mut frame.head);
@@ -174,7 +161,14 @@ impl Dispatcher {
             if self.ahead.is_used_up() {
                 self.look_ahead(&frames[executed..], executed);
             }
-            let owner = self.ahead.take(executed, &self.executor.shard).map(|known| known.owner);
+            let reads_before = self.executor.counters.requests_get;
+            executed = self.answer_gets(frames, executed, replies, MAIL_REPLY_BYTES_MAX, now);
+            let counters = &mut self.executor.counters;
+            counters.forwarded_in += counters.requests_get - reads_before;
+            if counters.requests_get > reads_before {
+                continue;
+            }
+            let owner = self.ahead.take(executed, &self.executor.shard);
             let Decoded::Complete { mut frame, consumed } =
                 wire::decode_request(&frames[executed..], &DecodeLimits::BETWEEN_CORES)
             else {
@@ -202,6 +196,32 @@ impl Dispatcher {
         let frames = wire::look_ahead(bytes, &self.limits);
         let frames = frames.map(|frame| FrameAhead { at: from + frame.at, ..frame });
         self.ahead.look(&self.executor, &self.slots.cores, frames);
+    }
+
+    /// Answers the gets of nothing but the value that are next, by what looking ahead found out,
+    /// until `out` is `room` long. Returns where the next request begins.
+    fn answer_gets(
+        &mut self,
+        bytes: &[u8],
+        mut at: usize,
+        out: &mut Vec<u8>,
+        room: usize,
+        now: MonotonicUs,
+    ) -> usize {
+        let Dispatcher { executor, ahead, slots, .. } = self;
+        let time = millis(now);
+        while out.len() + executor.leases.bytes() < room
+            && let Some(known) = ahead.next(at)
+            && let Known { plain_get: Some(get), owner: Owner::Here(key), .. } = known
+        {
+            let frame = &bytes[at..at + known.bytes];
+            let mut head = RequestHead { id: get.id, epoch: get.epoch, ..RequestHead::default() };
+            executor.counters.stale_epochs += u64::from(slots.put_epoch(&mut head));
+            executor.get_plain(&reply_head(&head), &frame[HEADER_BYTES..], key, time, out);
+            at += frame.len();
+            ahead.advance(&executor.shard);
+        }
+        at
     }
 
     /// Executes a request of this core.

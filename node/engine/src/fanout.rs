@@ -42,10 +42,10 @@ impl Dispatcher {
                 stopped = Some(part);
                 break;
             }
-            let known = self.ahead.take(usize::from(part), &self.executor.shard);
+            let owner = self.ahead.take(usize::from(part), &self.executor.shard);
             let head = RequestHead { part: Some(part), ..*head };
             let request = Request::Get { key, least_version: None };
-            match known.expect("every key was looked at").owner {
+            match owner.expect("every key was looked at") {
                 Owner::Here(known) => {
                     let output = &mut connection.output;
                     if !self.executor.execute_plain(&head, &request, &known, now, output) {

@@ -62,7 +62,12 @@ impl Executor {
         match self.shard.get_ahead(&key, known.entry, at) {
             Some(entry) => {
                 self.counters.hits += 1;
-                write_entry(head, &entry, None, out, &mut self.leases);
+                match entry.value.as_slice() {
+                    Some(bytes) if entry.user_flags == 0 => {
+                        wire::write_bare_value(head, bytes, out)
+                    }
+                    _ => write_entry(head, &entry, None, out, &mut self.leases),
+                }
             }
             None => {
                 self.counters.misses += 1;

@@ -338,7 +338,8 @@ fn equal(one: &[u8], other: &[u8]) -> bool {
     let (one, one_tail) = one.as_chunks::<8>();
     let (other, other_tail) = other.as_chunks::<8>();
     let differs = |(one, other): (&[u8; 8], &[u8; 8])| one != other;
-    !one.iter().zip(other).any(differs) && one_tail == other_tail
+    let tail_differs = |(one, other): (&u8, &u8)| one != other;
+    !one.iter().zip(other).any(differs) && !one_tail.iter().zip(other_tail).any(tail_differs)
 }
 
 #[inline]

@@ -30,5 +30,6 @@ pub use layout::{
 };
 pub use refusal::{EncodeError, Refusal, ReplyError};
 pub use reply::{
-    ReplyDecoded, ReplyFrame, decode_reply, encode_reply, write_value, write_value_head,
+    ReplyDecoded, ReplyFrame, decode_reply, encode_reply, write_bare_value, write_value,
+    write_value_head,
 };

@@ -48,7 +48,7 @@ pub enum ReplyDecoded<'a> {
 #[inline]
 pub fn encode_reply(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match *reply {
-        Reply::Value(Value { bytes, user_flags: 0, version: None }) if head.part.is_none() => {
+        Reply::Value(Value { bytes, user_flags: 0, version: None }) => {
             write_bare_value(head, bytes, out);
         }
         Reply::Value(Value { bytes, user_flags, version }) => {
@@ -68,19 +68,22 @@ pub fn encode_reply(head: &ReplyHead, reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the most frequent of all replies, whose header is known but for the request and the
-/// length.
+/// [`encode_reply`] of the most frequent of all replies: a [`Reply::Value`] without flags or
+/// version, whose header is known but for the head and the length.
+///
+/// # Panics
+/// Where the value is over [`VALUE_BYTES_MAX`].
 #[inline]
-fn write_bare_value(head: &ReplyHead, bytes: &[u8], out: &mut Vec<u8>) {
+pub fn write_bare_value(head: &ReplyHead, bytes: &[u8], out: &mut Vec<u8>) {
     assert!(bytes.len() <= VALUE_BYTES_MAX, "no value is that long");
     let header = ReplyHeader {
         magic: REPLY_MAGIC,
         status: Status::Ok as u8,
-        kind: ReplyKind::Value as u8,
+        kind: ReplyKind::Value as u8 | if head.part.is_some() { KIND_PART } else { 0 },
         options_bytes: 0,
         id: head.id,
         body_bytes: bytes.len() as u32,
-        detail: 0,
+        detail: head.part.unwrap_or(0),
         epoch: head.epoch,
     };
     out.reserve(HEADER_BYTES + bytes.len());

@@ -68,7 +68,7 @@ impl Shard {
     }
 
     /// The first step.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_index(&self, key: &KeyHash) -> EntryHint {
         let leaf = self.index.reference(&self.heap, key.slot, key.hash);
         if leaf.lines() == 0 {
@@ -83,8 +83,8 @@ impl Shard {
     /// The second step.
     #[inline]
     pub fn prefetch_entry(&self, hint: EntryHint) -> EntryHint {
-        if hint.units == 0 {
-            return hint;
+        if hint.units == 0 || hint.frees != self.heap.frees() {
+            return EntryHint::default();
         }
         // Few words are not in their first line, and the first that matches is nearly always
         // the one.

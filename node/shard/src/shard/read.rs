@@ -26,7 +26,7 @@ impl Shard {
 
     /// [`Shard::get`] for a key whose memory was asked for. Where nothing came back to the heap
     /// since then, there is nothing left to search.
-    #[inline]
+    #[inline(always)]
     pub fn get_ahead(&mut self, key: &Key<'_>, hint: EntryHint, now: Millis) -> Option<Entry<'_>> {
         if let Some(word) = hint.word_if_valid(&self.heap) {
             let stored = Stored::read(self.heap.rest_of_page(word.handle()));
@@ -38,7 +38,7 @@ impl Shard {
         self.get(key, now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn use_found(
         &mut self,
         units: u64,
