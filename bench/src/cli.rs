@@ -11,6 +11,7 @@ use crate::compare::options::CompareOptions;
 use crate::fleet::FleetOptions;
 use crate::fleet::node::NodeOptions;
 use crate::generator::session::PIPELINE_MAX;
+use crate::idle::IdleOptions;
 use crate::memory::MemoryOptions;
 use crate::options::{SubjectOptions, WorkloadOptions};
 use crate::replay::ReplayOptions;
@@ -49,6 +50,8 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Show what an entry costs beside its key and value, in a node and in other servers.
     Memory(MemoryOptions),
+    /// Show what connections cost a node that have nothing to say.
+    Idle(IdleOptions),
     /// Show the most work that a shard does at once where stores are known to stall.
     Stalls(StallOptions),
     /// Show how balanced placement on nodes is, and how much a join moves, beside raw rings.

@@ -19,6 +19,7 @@ pub mod embed;
 pub mod fleet;
 pub mod floors;
 pub mod generator;
+pub mod idle;
 pub mod measure;
 pub mod memory;
 pub mod options;

@@ -74,6 +74,7 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         tracing::warn!("core {core} could not be pinned to CPU {cpu}");
     }
     let (clock, made) = (parts.clock, parts.made);
+    let connections_max = parts.connections_max as usize + REFUSED_MAX;
     let prepared = driver.map_err(StartError::from).and_then(|(mut driver, waker)| {
         for listener in parts.listeners {
             driver.listen(listener).map_err(StartError::Listen)?;
@@ -84,7 +85,8 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
             MemoryNodes::Any => None,
         };
         // Pinned before: the tables' first pages come from this CPU's memory.
-        let engine = Engine::new(config)?;
+        let mut engine = Engine::new(config)?;
+        engine.reserve_connections(connections_max);
         Ok((driver, engine, waker))
     });
     let (driver, engine) = match prepared {

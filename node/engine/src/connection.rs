@@ -259,6 +259,12 @@ enum Slot {
 }
 
 impl Connections {
+    /// Takes address space for so many at once, which is touched only as it is used: a table
+    /// that grew would be copied in one turn, and leave what it had behind.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.slots.reserve_exact(count);
+    }
+
     pub(crate) fn insert(&mut self, now: Millis) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::Free(0));

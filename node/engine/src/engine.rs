@@ -107,6 +107,12 @@ impl Engine {
         })
     }
 
+    /// Makes room in the tables for so many connections at once. More are taken as well, but
+    /// tables that grow stall a turn.
+    pub fn reserve_connections(&mut self, count: usize) {
+        self.connections.reserve(count);
+    }
+
     /// A connection came in, or over from another core; what that one had received comes
     /// next, as [`Engine::received`].
     pub fn opened(&mut self, now: MonotonicUs) -> ConnectionId {

@@ -153,7 +153,7 @@ impl EpollDriver {
             poll,
             notifications: Events::with_capacity(NOTIFICATIONS_A_TURN),
             _waker: waker.clone(),
-            connections: Vec::new(),
+            connections: Vec::with_capacity(config.connections_max as usize),
             connections_max: config.connections_max as usize,
             readable: VecDeque::new(),
             writable: VecDeque::new(),

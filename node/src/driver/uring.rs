@@ -138,7 +138,7 @@ impl<F: Faults> UringDriver<F> {
         ring.watch(waker.as_fd().try_clone_to_owned()?);
         let driver = Self {
             ring,
-            connections: Vec::new(),
+            connections: Vec::with_capacity(config.connections_max as usize),
             starved: VecDeque::new(),
             listeners: Listeners::default(),
             listening: Vec::new(),

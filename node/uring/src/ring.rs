@@ -227,7 +227,8 @@ impl<P: Payload, F: Faults> Ring<P, F> {
             taken: 0,
             silent: VecDeque::new(),
             buffers,
-            slots: Vec::new(),
+            // Only touched as it is used, and never moved.
+            slots: Vec::with_capacity(config.slots as usize),
             gathers: Vec::new(),
             slots_max: config.slots,
             slots_fixed,
