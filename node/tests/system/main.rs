@@ -55,6 +55,8 @@ mod admin;
 
 mod cluster;
 
+mod fleet;
+
 mod http;
 
 mod settings;

@@ -27,17 +27,17 @@ const KEYS: u64 = 48;
 /// Bytes of values in one burst: what a client writes, and asks for, before it reads.
 const BURST_BYTES: usize = 200_000;
 
-fn seconds() -> u64 {
+pub(crate) fn seconds() -> u64 {
     let text = std::env::var("CORELANE_TEST_SECONDS").ok();
     text.map_or(SECONDS, |text| text.parse().expect("CORELANE_TEST_SECONDS is a number"))
 }
 
 /// Knuth's MMIX generator.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// One of `choices`.
-    fn choose(&mut self, choices: u64) -> u64 {
+    pub(crate) fn choose(&mut self, choices: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % choices
     }
