@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use corelane_client::{Error, Status, Topology};
-use corelane_ring::slot_of;
+use corelane_protocol::{Request, Status};
+use corelane_ring::{Topology, slot_of};
 use rustix::process::Signal;
 
 use crate::admin::{get, put};
 use crate::process::{Io, Node, eventually, run, serve};
+use crate::wire::{self, What, Wire, frame};
 
 on_both!(each_key_has_one_node, later_topologies_take_over_and_outlive_the_process);
 
@@ -36,17 +37,27 @@ fn keys() -> impl Iterator<Item = String> {
     (0..120).map(|number| format!("key-{number}"))
 }
 
-/// The address that a node sends the asker of a key to; none where it serves it itself.
-async fn redirect(client: &corelane_client::Client, key: &str) -> Option<String> {
-    match client.get(key).await {
-        Ok(_) => None,
-        Err(Error::Refused { status: Status::Moved, message }) => Some(message.into()),
-        Err(other) => panic!("{key}: {other}"),
+/// Asks for a key, without a client that would go where it is sent.
+fn ask(wire: &mut Wire, key: &str) -> What {
+    wire.send(&frame(1, &wire::get(key.as_bytes())));
+    wire.next().what
+}
+
+fn topology_of(wire: &mut Wire) -> Topology {
+    wire.send(&frame(2, &Request::Topology { held_epoch: 0 }));
+    match wire.next().what {
+        What::Topology(table) => Topology::decode(&table).expect("a topology"),
+        other => panic!("{other:?}"),
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn each_key_has_one_node(io: Io) {
+/// The name and address of the node that owns a key.
+fn owner_of(topology: &Topology, key: &str) -> (String, String) {
+    let node = topology.node(topology.owner(slot_of(key.as_bytes())));
+    (node.name.to_string(), node.addresses[0].to_string())
+}
+
+fn each_key_has_one_node(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let mut nodes = Vec::new();
@@ -54,36 +65,33 @@ async fn each_key_has_one_node(io: Io) {
         fs::write(directory.join(format!("{name}.toml")), text(directory, 7, &NAMES)).unwrap();
         nodes.push(start(io, directory, name));
     }
-    let mut clients = Vec::new();
-    for node in &nodes {
-        clients.push(node.client().await);
-    }
-    let topology = clients[0].topology().await.unwrap().expect("the node has one");
+    let mut wires: Vec<Wire> = nodes.iter().map(Node::connect).collect();
+    let topology = topology_of(&mut wires[0]);
     assert_eq!(topology.epoch().0, 7);
-    for client in &clients {
-        assert!(client.topology().await.unwrap().as_ref() == Some(&topology));
-    }
-    for key in keys() {
-        let owner = topology.owner(slot_of(key.as_bytes()));
-        let address = topology.node(owner).addresses[0].to_string();
-        for (index, client) in clients.iter().enumerate() {
-            let expected = (index != owner.index()).then(|| address.clone());
-            assert_eq!(redirect(client, &key).await, expected, "{key} on {index}");
+    for (name, wire) in NAMES.iter().zip(&mut wires) {
+        assert!(topology_of(wire) == topology);
+        for key in keys() {
+            let (owner, address) = owner_of(&topology, &key);
+            let expected = match owner == *name {
+                true => What::Failed(Status::NotFound),
+                false => What::Redirect(Status::Moved, address),
+            };
+            assert_eq!(ask(wire, &key), expected, "{key} on {name}");
         }
     }
     let owned: u64 = nodes.iter().flat_map(|node| node.counter("slots_owned")).sum();
     assert_eq!(owned, 16_384);
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn later_topologies_take_over_and_outlive_the_process(io: Io) {
+fn later_topologies_take_over_and_outlive_the_process(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     fs::write(directory.join("cache-a.toml"), text(directory, 1, &NAMES[..1])).unwrap();
     let node = start(io, directory, NAMES[0]);
-    let client = node.client().await;
+    let mut wire = node.connect();
     for key in keys() {
-        client.set(&key, "v").await.unwrap();
+        wire.send(&frame(1, &wire::set(key.as_bytes(), b"v")));
+        assert_eq!(wire.next().what, What::Done);
     }
     node.until_counter("items", |items| items == 120);
 
@@ -103,29 +111,25 @@ async fn later_topologies_take_over_and_outlive_the_process(io: Io) {
 
     // What left is dropped; what stayed is still there.
     node.until_counter("topology_epoch", |epochs| epochs == 10);
-    let topology: Topology = client.topology().await.unwrap().expect("the node has one");
+    let topology = topology_of(&mut wire);
     let mut kept = 0;
     for key in keys() {
-        let is_ours =
-            topology.node(topology.owner(slot_of(key.as_bytes()))).name.as_str() == NAMES[0];
-        match client.get(&key).await {
-            Ok(value) if is_ours => {
-                assert_eq!(value.unwrap().bytes, "v");
-                kept += 1;
-            }
-            Err(Error::Refused { status: Status::Moved, .. }) if !is_ours => {}
-            other => panic!("{key}: {other:?}"),
-        }
+        let (owner, address) = owner_of(&topology, &key);
+        let expected = match owner == NAMES[0] {
+            true => What::Value(b"v".to_vec()),
+            false => What::Redirect(Status::Moved, address),
+        };
+        kept += u64::from(owner == NAMES[0]);
+        assert_eq!(ask(&mut wire, &key), expected, "{key}");
     }
     node.until_counter("items", |items| items == kept);
     node.until_counter("slots_leaving", |slots| slots == 0);
 
     node.signal(Signal::TERM);
-    drop(client);
+    drop(wire);
     assert_eq!(node.ended().code(), Some(0));
     let again = start(io, directory, NAMES[0]);
-    let client = again.client().await;
-    assert!(client.topology().await.unwrap() == Some(topology));
+    assert!(topology_of(&mut again.connect()) == topology);
     eventually("owned slots", || again.counter("slots_owned").iter().sum::<u64>() < 6_000);
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum What {
     Welcome { core: u16, cores: u16, name: String, value_bytes_max: u32 },
     Pong,
     Stats { core: u16 },
+    Redirect(Status, String),
+    Topology(Vec<u8>),
     Other,
     End,
     Failed(Status),
@@ -144,6 +146,11 @@ impl Wire {
                         Reply::Stats { core, .. } => What::Stats { core },
                         Reply::End => What::End,
                         Reply::Failed { status, .. } => What::Failed(status),
+                        Reply::Redirect(redirect) => What::Redirect(
+                            redirect.redirection.status(),
+                            redirect.address.to_owned(),
+                        ),
+                        Reply::Topology { table } => What::Topology(table.to_vec()),
                         _ => What::Other,
                     };
                     let got = Got { id: frame.head.id.0, part: frame.head.part, what };
