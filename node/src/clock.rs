@@ -1,6 +1,6 @@
 //! The node's clock: microseconds since it started, read once a turn.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use corelane_protocol::MonotonicUs;
 
@@ -19,4 +19,9 @@ impl Clock {
     pub(crate) fn now(&self) -> MonotonicUs {
         MonotonicUs(1_000_000 + self.start.elapsed().as_micros() as u64)
     }
+}
+
+/// The wall clock, in milliseconds since 1970; 0 before.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -79,7 +79,8 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         for listener in parts.listeners {
             driver.listen(listener).map_err(StartError::Listen)?;
         }
-        let mut config = EngineConfig { now: clock.now(), ..parts.engine };
+        let mut config =
+            EngineConfig { now: clock.now(), unix_ms: crate::clock::unix_ms(), ..parts.engine };
         config.shard.memory_node = match parts.memory_nodes {
             MemoryNodes::Local => parts.cpu.and_then(affinity::memory_node),
             MemoryNodes::Any => None,

@@ -134,6 +134,7 @@ impl<D: Driver> EventLoop<D> {
             counters.turns_idle += u64::from(idle);
             if now >= publish_at || life == Life::Over {
                 publish_at = MonotonicUs(now.0 + PUBLISH_INTERVAL_US);
+                self.engine.set_wall_clock(now, crate::clock::unix_ms());
                 self.publish();
             }
             if life == Life::Over {

@@ -346,6 +346,9 @@ fn engine_configs(
         input_bytes_total_max: budget.input_bytes,
         seed: random(),
         now: MonotonicUs(0),
+        unix_ms: 0,
+        dialects: Default::default(),
+        about: Default::default(),
     };
     (0..cores).map(one).collect()
 }

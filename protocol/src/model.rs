@@ -9,8 +9,8 @@ mod wide;
 
 pub use lists::{KeyList, KeyListIter, Pairs, PairsIter, Watch, Watches, WatchesIter};
 pub use wide::{
-    Absent, Atomic, Description, ExpireCondition, KeyPage, OldValue, Replace, SetMany, Space,
-    WalkCursor, WithValue,
+    Absent, Atomic, ClientErrand, Description, ExpireCondition, KeyPage, OldValue, Replace,
+    SetMany, Space, WalkCursor, WithValue,
 };
 
 /// A point on the serving node's monotonic clock, in microseconds. The node tells its
@@ -408,6 +408,13 @@ pub enum Request<'a> {
         /// Where to go on.
         cursor: WalkCursor,
     },
+    /// What a dialect's client asks about the connections of this core.
+    Clients {
+        /// What is asked.
+        errand: ClientErrand,
+        /// Which connections are meant, in a form of the dialect's own.
+        filter: &'a [u8],
+    },
 }
 
 impl<'a> Request<'a> {
@@ -445,7 +452,8 @@ impl<'a> Request<'a> {
             | Request::CountKeys { .. }
             | Request::KeysInSlot { .. }
             | Request::Atomic(_)
-            | Request::FlushSpace { .. } => None,
+            | Request::FlushSpace { .. }
+            | Request::Clients { .. } => None,
         }
     }
 }

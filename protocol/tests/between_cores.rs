@@ -15,7 +15,7 @@ fn request<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Request<'a> {
     let replace = if parts.choices[3] & 1 == 0 { Replace::No } else { Replace::Yes };
     let cursor = WalkCursor(parts.numbers[1]);
     let to_space = Space::new(parts.choices[2] % Space::COUNT).unwrap();
-    match parts.form % 20 {
+    match parts.form % 21 {
         0 => Request::Set(Set {
             key,
             value,
@@ -98,7 +98,12 @@ fn request<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Request<'a> {
             let version = Version(parts.numbers[0]);
             Request::ExtendIf { key, value, side: Side::Append, version }
         }
-        _ => Request::FlushSpace { cursor },
+        19 => Request::FlushSpace { cursor },
+        _ => {
+            let close = parts.choices[2] & 1 == 0;
+            let errand = if close { ClientErrand::Close } else { ClientErrand::List };
+            Request::Clients { errand, filter: value }
+        }
     }
 }
 

@@ -112,6 +112,9 @@ impl Load {
             input_bytes_total_max: 64 << 20,
             seed: 1,
             now: NOW,
+            unix_ms: 1_700_000_000_000,
+            dialects: Default::default(),
+            about: Default::default(),
         })
         .expect("an engine");
         let connections = (0..CONNECTIONS).map(|_| engine.opened(NOW)).collect();

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use corelane_dialect::Dialects;
 use corelane_protocol::{MonotonicUs, Ttl};
 use corelane_shard::{Policy, ShardConfig};
 
 use crate::cluster::ClusterView;
+use crate::front::About;
 
 /// When entries expire whose writer left it to the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +71,12 @@ pub struct EngineConfig {
     pub seed: u64,
     /// The clock when the engine starts.
     pub now: MonotonicUs,
+    /// The wall clock at that moment, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// What is spoken beside the native protocol.
+    pub dialects: Dialects,
+    /// What dialects may tell of the node.
+    pub about: Arc<About>,
 }
 
 /// What may be changed while the engine runs.

@@ -4,6 +4,7 @@ use corelane_protocol::{ReplyHead, Status};
 use corelane_shard::Millis;
 
 use crate::forward::Remote;
+use crate::front::Dialect;
 use crate::output::Closing;
 use crate::packet::{Leases, Packet};
 use crate::receive::Large;
@@ -44,6 +45,15 @@ pub(crate) enum Session {
     Finishing,
     /// The world was asked to close it, in this way.
     Closing(Closing),
+}
+
+/// What the two ends of a connection are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Where it comes from, as `ADDRESS:PORT`.
+    pub peer: String,
+    /// Where it came in, as `ADDRESS:PORT`.
+    pub local: String,
 }
 
 /// A multi-get that stopped between two of its keys because the output was full.
@@ -90,6 +100,8 @@ pub(crate) struct Connection {
     /// No more input is taken: the peer has shut its side down, or the node's patience
     /// with it has ended.
     pub(crate) input_over: bool,
+    /// A walk over the keys waits for its next step on this core.
+    pub(crate) walks: bool,
     /// It is in the engine's list of connections with something to hand out.
     pub(crate) listed: bool,
     /// Reply bytes given to the world and not yet sent. A send is under way iff not 0.
@@ -119,6 +131,10 @@ pub(crate) struct Connection {
     /// Bytes of its input, where it was promised less.
     pub(crate) held: usize,
     pub(crate) resume: Option<Resume>,
+    /// What it speaks, where that is not the native protocol.
+    pub(crate) dialect: Option<Box<Dialect>>,
+    /// Its ends, where the world told them.
+    pub(crate) names: Option<Box<Names>>,
     /// Requests at other cores; made when the first one is forwarded.
     pub(crate) remote: Option<Box<Remote>>,
 }
@@ -130,6 +146,7 @@ impl Connection {
             session: Session::Fresh,
             reading: Reading::On,
             input_over: false,
+            walks: false,
             listed: false,
             sending: 0,
             sending_since: now,
@@ -145,6 +162,8 @@ impl Connection {
             admitted: 0,
             held: 0,
             resume: None,
+            dialect: None,
+            names: None,
             remote: None,
         }
     }
@@ -191,7 +210,9 @@ impl Connection {
 
     /// Whether everything taken was answered and sent.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.pending() == 0 && !self.has_remote()
+        self.pending() == 0
+            && !self.has_remote()
+            && self.dialect.as_ref().is_none_or(|dialect| dialect.is_quiet())
     }
 
     /// Whether requests may still be taken from it.
@@ -233,6 +254,14 @@ impl Connection {
     pub(crate) fn refuse(&mut self, head: ReplyHead, status: Status, message: &str) {
         crate::execute::write_failure(&mut self.output, head, status, message);
         self.finish();
+    }
+
+    /// Ends the connection for a reason that only the native protocol can tell.
+    pub(crate) fn end(&mut self, head: ReplyHead, status: Status, message: &str) {
+        match self.dialect {
+            None => self.refuse(head, status, message),
+            Some(_) => self.finish(),
+        }
     }
 
     /// Takes no more requests.

@@ -13,6 +13,7 @@ use crate::ahead::{Known, Lookahead, Owner, owner_of};
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
+use crate::front::{Clients, Desk, Greeting, WallClock};
 use crate::intake::Admission;
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
 use crate::slots::Slots;
@@ -31,6 +32,8 @@ pub(crate) struct Dispatcher {
     pub(crate) held_bytes: usize,
     pub(crate) limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
+    /// What connections that speak a dialect share.
+    pub(crate) desk: Desk,
 }
 
 /// Whether a frame was dealt with.
@@ -58,6 +61,7 @@ impl Dispatcher {
             inputs: Admission::new(config.input_bytes_total_max),
             limits: DecodeLimits::agreed(KEY_BYTES_MAX, config.value_bytes_max),
             slots: Slots::new(&config),
+            desk: Desk::new(WallClock::new(config.now, config.unix_ms)),
             executor: Executor::new(config)?,
             timers: Timers::default(),
             pending_bytes: 0,
@@ -77,11 +81,15 @@ impl Dispatcher {
 
     /// Whether the next request of a connection may be taken.
     pub(crate) fn has_room(&self, connection: &Connection) -> bool {
-        self.has_room_within(connection, self.output_room(connection))
+        let held_bytes_max = self.executor.config.output_bytes_max;
+        connection.dialect.as_ref().is_none_or(|dialect| dialect.has_room(held_bytes_max))
+            && self.has_room_within(connection, self.output_room(connection))
     }
 
+    /// The same for a given length of output, but for replies that a dialect's connection
+    /// waits for.
     #[inline]
-    fn has_room_within(&self, connection: &Connection, room: usize) -> bool {
+    pub(crate) fn has_room_within(&self, connection: &Connection, room: usize) -> bool {
         matches!(connection.session, Session::Fresh | Session::Open)
             && connection.output.len() + self.executor.leases.bytes() < room
             && !connection.remote.as_ref().is_some_and(|remote| remote.is_full())
@@ -95,6 +103,15 @@ impl Dispatcher {
         bytes: &[u8],
         now: MonotonicUs,
     ) -> Progress {
+        if connection.session == Session::Fresh
+            && connection.dialect.is_none()
+            && self.greet(connection, bytes, now) == Greeting::More
+        {
+            return Progress { consumed: 0, incomplete: None };
+        }
+        if connection.dialect.is_some() {
+            return self.dispatch_dialect(connection, bytes, now);
+        }
         let mut consumed = 0;
         let mut incomplete = None;
         // Nothing that the requests of one connection do changes it meanwhile.
@@ -151,6 +168,7 @@ impl Dispatcher {
         &mut self,
         frames: &[u8],
         now: MonotonicUs,
+        clients: &mut impl Clients,
         replies: &mut Vec<u8>,
     ) -> usize {
         let mut executed = 0;
@@ -177,6 +195,11 @@ impl Dispatcher {
             };
             self.slots.put_epoch(&mut frame.head);
             self.executor.counters.forwarded_in += 1;
+            if let Request::Clients { errand, filter } = frame.request {
+                clients.run(&frame.head, errand, filter, now, replies);
+                executed += consumed;
+                continue;
+            }
             match owner.or_else(|| self.owner(&frame.request)) {
                 None | Some(Owner::Here(_)) => self.execute_own(&frame, owner, now, replies),
                 // The sender has another topology than this core, or had when it sent.

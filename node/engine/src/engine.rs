@@ -12,14 +12,16 @@ use crate::counters::Counters;
 use crate::dispatch::Dispatcher;
 use crate::execute::{millis, write_failure};
 use crate::forward::Credits;
+use crate::front::WallClock;
 use crate::inbound::{Batch, Inbound};
 use crate::limits::{
     DRAIN_QUIET_MS, INPUT_BYTES_SMALL, LINGER_MS_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS,
     SWEEP_CONNECTIONS, SWEEP_INTERVAL_MS, UPLOAD_PROGRESS_BYTES,
 };
 use crate::output::{Closing, Output};
+use crate::packet::Leases;
 use crate::timers::Timer;
-use crate::{ClusterView, Mail, Packet};
+use crate::{ClusterView, Mail, Names, Packet, Wish};
 
 /// How receiving on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct Engine {
     sweep_at: u32,
     /// Set once the node is shutting down: since when.
     draining: Option<Millis>,
+    /// Connections whose walk over the keys goes on in the next turn.
+    walkers: Vec<ConnectionId>,
     /// See [`Engine::awaits_sends`].
     awaits_sends: bool,
 }
@@ -103,6 +107,7 @@ impl Engine {
             spare: Vec::new(),
             sweep_at: 0,
             draining: None,
+            walkers: Vec::new(),
             awaits_sends: false,
         })
     }
@@ -135,6 +140,23 @@ impl Engine {
         connection.refuse(NOTICE, Status::TooManyConnections, FULL);
         self.list(id);
         id
+    }
+
+    /// The world knows what the ends of a connection are called.
+    pub fn named(&mut self, id: ConnectionId, names: Names) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.names = Some(Box::new(names));
+        }
+    }
+
+    /// The wall clock, in milliseconds since 1970; told at times, since it may be set.
+    pub fn set_wall_clock(&mut self, now: MonotonicUs, unix_ms: u64) {
+        self.dispatcher.desk.wall_clock = WallClock::new(now, unix_ms);
+    }
+
+    /// What clients have asked of the node since the last call.
+    pub fn wishes(&mut self) -> Vec<Wish> {
+        std::mem::take(&mut self.dispatcher.desk.wishes)
     }
 
     /// Bytes arrived.
@@ -231,7 +253,8 @@ impl Engine {
     /// belong to this core.
     pub fn ask(&mut self, mut frames: Vec<u8>, now: MonotonicUs) -> Answered {
         let mut replies = Vec::new();
-        let executed = self.dispatcher.execute_mail(&frames, now, &mut replies);
+        let clients = &mut self.connections;
+        let executed = self.dispatcher.execute_mail(&frames, now, clients, &mut replies);
         frames.drain(..executed);
         let mut packets = Vec::new();
         let mut leases = std::mem::take(&mut self.dispatcher.executor.leases);
@@ -248,7 +271,9 @@ impl Engine {
             Mail::Execute { connection, frames } => {
                 let replies = self.spare.pop().unwrap_or_default();
                 let batch = Batch::new((from.0, connection), frames, replies);
-                if let Some(batch) = self.inbound.execute(batch, &mut self.dispatcher, now) {
+                if let Some(batch) =
+                    self.inbound.execute(batch, &mut self.dispatcher, &mut self.connections, now)
+                {
                     self.answer(batch, output);
                 }
             }
@@ -264,10 +289,14 @@ impl Engine {
             Mail::Executed { connection: id, replies, leases, rest } => {
                 let asker = self.connections.get_mut(id);
                 if let Some(connection) = asker.filter(|c| !c.is_closing()) {
-                    if let Some(mut leases) = leases {
-                        connection.add_leases(connection.output.len(), &mut leases.0);
+                    let mut leases = leases.map_or_else(Leases::default, |leases| leases.0);
+                    if connection.dialect.is_some() {
+                        let buffer = self.dispatcher.landed(connection, replies, &mut leases, now);
+                        keep(&mut self.spare, buffer);
+                    } else {
+                        connection.add_leases(connection.output.len(), &mut leases);
+                        append(&mut connection.output, replies, &mut self.spare);
                     }
-                    append(&mut connection.output, replies, &mut self.spare);
                     let remote = connection.remote.as_mut().expect("it sent the batch");
                     remote.landed(from.0, rest, &mut connection.output);
                     self.pump(id, &[], now);
@@ -296,10 +325,11 @@ impl Engine {
                 }
             }
         }
+        self.walk_on(now, output);
         let leaving = self.dispatcher.slots.drop_leaving(&mut self.dispatcher.executor, now);
         let more = self.let_go_on(now, output);
         match self.dispatcher.executor.tick(now) {
-            _ if leaving == TickOutcome::More => Agenda::Now,
+            _ if leaving == TickOutcome::More || !self.walkers.is_empty() => Agenda::Now,
             TickOutcome::More => Agenda::Now,
             TickOutcome::Idle if more => Agenda::Now,
             TickOutcome::Idle => {
@@ -507,6 +537,13 @@ impl Engine {
             progress
         };
         connection.add_leases(0, &mut self.dispatcher.executor.leases);
+        if !self.dispatcher.desk.errands.is_empty() {
+            self.run_errands(id, now);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.walks {
+            self.walkers.push(id);
+        }
         self.dispatcher.account_input(connection, progress.incomplete);
         if let Some(frame) = progress.incomplete
             && !connection.input.is_empty()
@@ -542,6 +579,35 @@ impl Engine {
         }
         self.enqueue(id, wait);
         self.list(id);
+    }
+
+    /// Carries out what a connection's command asks about the connections of this core.
+    fn run_errands(&mut self, id: ConnectionId, now: MonotonicUs) {
+        let frames = std::mem::take(&mut self.dispatcher.desk.errands);
+        let mut replies = Vec::new();
+        let executed =
+            self.dispatcher.execute_mail(&frames, now, &mut self.connections, &mut replies);
+        debug_assert_eq!(executed, frames.len());
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.dispatcher.landed(connection, replies, &mut Leases::default(), now);
+    }
+
+    /// Takes the next step of every walk that waits for one.
+    fn walk_on(&mut self, now: MonotonicUs, output: &mut impl Output) {
+        for id in std::mem::take(&mut self.walkers) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.is_closing() {
+                continue;
+            }
+            self.dispatcher.walk_on(connection, now);
+            if connection.walks {
+                self.walkers.push(id);
+            } else {
+                self.pump(id, &[], now);
+            }
+            self.list(id);
+            self.settle(id, now, output);
+        }
     }
 
     /// Brings reading and closing in line with the connection's state.
@@ -631,7 +697,7 @@ impl Engine {
         // Nothing is said to those who have yet to prove the token.
         let unproven =
             connection.session == Session::Fresh && self.dispatcher.executor.config.token.is_some();
-        if connection.is_served() && !unproven {
+        if connection.is_served() && connection.dialect.is_none() && !unproven {
             write_failure(&mut connection.output, NOTICE, Status::GoingAway, "shutting down");
             self.list(id);
         }
@@ -700,7 +766,7 @@ impl Engine {
             && age(connection.received_at) >= idle_ms_max;
         if half_a_frame || unproven {
             self.dispatcher.executor.counters.idle_closed += 1;
-            connection.refuse(NOTICE, Status::IdleTooLong, "waited too long for a whole request");
+            connection.end(NOTICE, Status::IdleTooLong, "waited too long for a whole request");
             self.list(id);
         }
         self.settle(id, now, output);
@@ -783,6 +849,9 @@ mod tests {
             input_bytes_total_max: 1 << 20,
             seed: 0,
             now,
+            unix_ms: 0,
+            dialects: Default::default(),
+            about: Default::default(),
         })
         .unwrap();
         let condition = SetCondition::Always;

@@ -284,7 +284,10 @@ impl Executor {
                 self.flush_space(head, cursor, at, out);
                 return Ok(());
             }
-            Request::Hello(_) | Request::MultiGet(_) | Request::Topology { .. } => {
+            Request::Hello(_)
+            | Request::MultiGet(_)
+            | Request::Topology { .. }
+            | Request::Clients { .. } => {
                 return Err(Status::Invalid);
             }
         };

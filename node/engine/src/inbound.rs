@@ -8,6 +8,7 @@ use corelane_protocol::wire::DecodeLimits;
 
 use crate::ConnectionId;
 use crate::dispatch::Dispatcher;
+use crate::front::Clients;
 use crate::intake::{Begun, Intake, front_of};
 use crate::limits::MAIL_REPLY_BYTES_MAX;
 use crate::packet::Leases;
@@ -67,9 +68,10 @@ impl Inbound {
         &mut self,
         mut batch: Batch,
         dispatcher: &mut Dispatcher,
+        clients: &mut impl Clients,
         now: MonotonicUs,
     ) -> Option<Batch> {
-        batch.state = self.advance(&mut batch, dispatcher, now);
+        batch.state = self.advance(&mut batch, dispatcher, clients, now);
         if batch.state == BatchState::Done {
             return Some(batch);
         }
@@ -79,9 +81,14 @@ impl Inbound {
 
     /// Goes on with a batch that waited; gives it back when it is to be answered. Called in a
     /// turn as often as [`Inbound::parked`] says.
-    pub(crate) fn go_on(&mut self, dispatcher: &mut Dispatcher, now: MonotonicUs) -> Option<Batch> {
+    pub(crate) fn go_on(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        clients: &mut impl Clients,
+        now: MonotonicUs,
+    ) -> Option<Batch> {
         let batch = self.parked.pop_front()?;
-        self.execute(batch, dispatcher, now)
+        self.execute(batch, dispatcher, clients, now)
     }
 
     /// How many batches wait.
@@ -109,6 +116,7 @@ impl Inbound {
         &mut self,
         batch: &mut Batch,
         dispatcher: &mut Dispatcher,
+        clients: &mut impl Clients,
         now: MonotonicUs,
     ) -> BatchState {
         loop {
@@ -122,7 +130,7 @@ impl Inbound {
                 self.open.remove(&batch.sender);
                 continue;
             }
-            batch.done += dispatcher.execute_mail(rest, now, &mut batch.replies);
+            batch.done += dispatcher.execute_mail(rest, now, clients, &mut batch.replies);
             batch.leases.append(0, &mut dispatcher.executor.leases);
             let rest = &batch.frames[batch.done..];
             let reply_bytes = batch.replies.len() + batch.leases.bytes();

@@ -37,6 +37,7 @@ mod engine;
 mod execute;
 mod fanout;
 mod forward;
+mod front;
 mod inbound;
 mod intake;
 mod mail;
@@ -51,8 +52,9 @@ mod waiting;
 
 pub use cluster::{ClusterView, TopologyTooLong};
 pub use config::{DefaultTtl, EngineConfig, JitterMode, Tuning};
-pub use connection::{ConnectionId, Handover};
+pub use connection::{ConnectionId, Handover, Names};
 pub use engine::{Agenda, Answered, Engine, ReceiveEnd, SendEnd};
+pub use front::{About, Wish};
 pub use mail::Mail;
 pub use output::{Closing, Output};
 pub use packet::{MailedLeases, Packet};

@@ -70,6 +70,12 @@ pub const MAIL_REPLY_BYTES_MAX: usize = 256 << 10;
 /// this number, and room for connections being handed over, engine mail never finds it full.
 pub const MAIL_CREDITS: usize = 96;
 
+/// Commands of one dialect connection whose replies are outstanding, at which it waits.
+pub const PENDING_COMMANDS_MAX: usize = 1_024;
+
+/// Bytes of keys at which the answer to `KEYS` becomes an error.
+pub const WALK_ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// Entries that one step of a walk over the keys looks at, whatever was asked for: a step must
 /// not hold up its core.
 pub const WALK_ENTRIES_MAX: u32 = 1_000;

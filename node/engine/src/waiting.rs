@@ -28,7 +28,8 @@ impl Engine {
             self.go_on(id, now, output);
         }
         for _ in 0..self.inbound.parked() {
-            if let Some(batch) = self.inbound.go_on(&mut self.dispatcher, now) {
+            let clients = &mut self.connections;
+            if let Some(batch) = self.inbound.go_on(&mut self.dispatcher, clients, now) {
                 self.answer(batch, output);
             }
         }

@@ -546,6 +546,9 @@ fn leased(value: &[u8]) -> (Engine, Vec<Packet>) {
         input_bytes_total_max: 4 << 20,
         seed: 0,
         now,
+        unix_ms: 1_700_000_000_000,
+        dialects: Default::default(),
+        about: Default::default(),
     })
     .unwrap();
     let mut outbox = Outbox(Vec::new());

@@ -65,6 +65,15 @@ pub enum Absent {
     },
 }
 
+/// What is asked about connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientErrand {
+    /// A line for each; the answer is [`crate::Reply::Stats`].
+    List,
+    /// To close them; the answer is how many there were.
+    Close,
+}
+
 /// Whether an entry that is in the way is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replace {

@@ -48,6 +48,7 @@ mod kind {
     pub(super) const FLUSH_SPACE: u8 = 18;
     pub(super) const COUNT_AND_DESCRIBE: u8 = 19;
     pub(super) const EXTEND_IF: u8 = 20;
+    pub(super) const CLIENTS: u8 = 21;
 }
 
 /// Whether a request has no encoding in wire version 1, whatever its head.
@@ -87,7 +88,8 @@ pub(crate) fn is_wider(request: &Request<'_>) -> bool {
         | Request::Rename { .. }
         | Request::SetMany(_)
         | Request::Atomic(_)
-        | Request::FlushSpace { .. } => true,
+        | Request::FlushSpace { .. }
+        | Request::Clients { .. } => true,
     }
 }
 
@@ -280,6 +282,11 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
             to.u8(kind::FLUSH_SPACE);
             to.u64(cursor.0);
         }
+        Request::Clients { errand, filter } => {
+            to.u8(kind::CLIENTS);
+            to.u8(u8::from(errand == ClientErrand::Close));
+            to.rest(filter);
+        }
         Request::Hello(_)
         | Request::Ping
         | Request::Get { .. }
@@ -393,6 +400,10 @@ fn read_fields<'a>(key: &'a [u8], mut from: Reader<'a>) -> Option<Request<'a>> {
             frames: from.rest(),
         }),
         kind::FLUSH_SPACE => Request::FlushSpace { cursor: WalkCursor(from.u64()?) },
+        kind::CLIENTS => Request::Clients {
+            errand: if from.flag()? { ClientErrand::Close } else { ClientErrand::List },
+            filter: from.rest(),
+        },
         _ => return None,
     };
     Some(request)

@@ -250,7 +250,8 @@ fn write_options<'a>(
         | Request::Rename { .. }
         | Request::SetMany(_)
         | Request::Atomic(_)
-        | Request::FlushSpace { .. } => return Err(EncodeError::BetweenCores),
+        | Request::FlushSpace { .. }
+        | Request::Clients { .. } => return Err(EncodeError::BetweenCores),
     })
 }
 

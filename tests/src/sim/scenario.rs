@@ -264,6 +264,9 @@ impl Scenario {
             input_bytes_total_max: self.input_bytes_total_max,
             seed: self.lot.rotate_left(13) ^ number,
             now: MonotonicUs(self.start_us),
+            unix_ms: 1_700_000_000_000,
+            dialects: Default::default(),
+            about: Default::default(),
         }
     }
 

@@ -7,12 +7,12 @@ use corelane_protocol::{
     Atomic, DeleteCondition, Jitter, KeyList, KeyPage, Pairs, Replace, SetMany, Value, WalkCursor,
     Watch, Watches, WithValue,
 };
+use corelane_ring::slot_of;
 use corelane_shard::ShardConfig;
 use rand::rngs::StdRng;
 
 use super::*;
 use crate::config::JitterMode;
-use corelane_ring::slot_of;
 
 fn executor() -> Executor {
     Executor::new(EngineConfig {
@@ -33,6 +33,9 @@ fn executor() -> Executor {
         output_bytes_total_max: 1 << 20,
         input_bytes_total_max: 4 << 20,
         now: MonotonicUs(0),
+        unix_ms: 0,
+        dialects: Default::default(),
+        about: Default::default(),
     })
     .expect("memory")
 }

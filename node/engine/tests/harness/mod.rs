@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use corelane_dialect::Dialects;
 use corelane_engine::{
     Agenda, Closing, ConnectionId, DefaultTtl, Engine, EngineConfig, JitterMode, Mail, Output,
     Packet, ReceiveEnd, SendEnd,
@@ -130,6 +131,9 @@ pub(crate) fn config() -> EngineConfig {
         input_bytes_total_max: 16 << 20,
         seed: 1,
         now: MonotonicUs(0),
+        unix_ms: 1_700_000_000_000,
+        dialects: NATIVE_ONLY,
+        about: Default::default(),
     }
 }
 
@@ -347,3 +351,6 @@ pub(crate) fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {
 pub(crate) fn statuses(answers: &[Answer]) -> Vec<(u32, Status)> {
     answers.iter().map(|answer| (answer.id, answer.status)).collect()
 }
+
+/// What tests of the native protocol speak: nothing else, so that other bytes are garbage.
+const NATIVE_ONLY: Dialects = Dialects { native: true, resp: false, memcached: false };
