@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use corelane_engine::{Engine, EngineConfig};
+use corelane_engine::{Engine, EngineConfig, Wish};
 use corelane_mesh::End;
 use corelane_shard::Prefaulter;
 use crossbeam_channel::{Receiver, Sender};
@@ -37,6 +37,8 @@ pub(crate) struct CoreParts {
     pub(crate) snapshot: Arc<CoreSnapshot>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Clock,
+    /// Where what clients ask of the node goes.
+    pub(crate) wishes: Sender<Wish>,
     /// Where the core tells that it is made, or why not.
     pub(crate) made: Sender<Result<Made, StartError>>,
     /// Where it then gets what it needs to start.
@@ -111,6 +113,7 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         engine,
         lanes: Lanes::new(parts.end, wakers),
         commands: parts.commands,
+        wishes: parts.wishes,
         snapshot: parts.snapshot,
         gate: parts.gate,
         clock,

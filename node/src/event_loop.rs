@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use corelane_engine::{
     Agenda, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
-    Tuning,
+    Tuning, Wish,
 };
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::MonotonicUs;
 use corelane_ring::Core;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::Clock;
 use crate::control::{Ask, CoreSnapshot};
@@ -92,6 +92,7 @@ pub(crate) struct EventLoop<D> {
     pub(crate) engine: Engine,
     pub(crate) lanes: Lanes,
     pub(crate) commands: Receiver<Command>,
+    pub(crate) wishes: Sender<Wish>,
     pub(crate) snapshot: Arc<CoreSnapshot>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Clock,
@@ -127,6 +128,7 @@ impl<D: Driver> EventLoop<D> {
             }
             let agenda = self.engine.tick(now, &mut World::of(&mut self.driver, &mut self.lanes));
             self.engine.flush_output(now, &mut World::of(&mut self.driver, &mut self.lanes));
+            self.pass_on_wishes();
             let delivered = self.lanes.flush();
 
             let counters = self.engine.counters_mut();
@@ -306,6 +308,15 @@ impl<D: Driver> EventLoop<D> {
             // Another core's connections may still need this one: all end together.
             _ if life == Life::Draining && self.gate.is_deserted() => Life::Over,
             _ => life,
+        }
+    }
+
+    /// What clients asked of the node goes to whoever sees to it. Nobody waits for that.
+    fn pass_on_wishes(&mut self) {
+        for wish in self.engine.wishes() {
+            if self.wishes.try_send(wish).is_err() {
+                tracing::warn!("too much is asked of the node at once: {wish:?} is dropped");
+            }
         }
     }
 

@@ -17,6 +17,7 @@ pub mod topology;
 
 mod affinity;
 mod budget;
+mod clerk;
 mod clock;
 mod data_core;
 mod event_loop;

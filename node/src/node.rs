@@ -2,11 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use corelane_engine::{Answered, ClusterView, DefaultTtl, EngineConfig};
+use corelane_engine::{About, Answered, ClusterView, DefaultTtl, EngineConfig};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
 use corelane_ring::{CoreMap, NodeName as RingName, Topology, slot_of};
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::affinity;
 use crate::budget::{self, Budget};
+use crate::clerk;
 use crate::clock::Clock;
 use crate::config::{self, Config, EvictionOrder, EvictionScope, Host, Io, ListenAddress};
 use crate::control::{Ask, CoreSnapshots, NodeControl, Phase};
@@ -145,7 +146,9 @@ impl Node {
         }
         let opened = listeners::open(&config.listen, cores)?;
         let budget = budget::divide(&config, cores);
-        let engines = engine_configs(&config, cores, budget, cluster.as_ref());
+        let about = Arc::new(about(&config, &host, &opened.addresses));
+        let engines = engine_configs(&config, cores, budget, cluster.as_ref(), &about);
+        let (wish, wishes) = bounded(clerk::WISHES_MAX);
         let snapshots = CoreSnapshots::new(count);
         let gate = Arc::new(Gate::new(config.connections_max, count));
         let clock = Clock::start();
@@ -175,13 +178,14 @@ impl Node {
                 snapshot: Arc::clone(&snapshots.cores()[core]),
                 gate: Arc::clone(&gate),
                 clock,
+                wishes: wish.clone(),
                 made: made.clone(),
                 start: started,
             };
             let thread = std::thread::Builder::new().name(format!("core-{core}"));
             threads.push(thread.spawn(|| data_core::run(parts)).map_err(StartError::Thread)?);
         }
-        drop(made);
+        drop((made, wish));
 
         let mut all: Vec<Made> = Vec::new();
         for _ in 0..count {
@@ -210,6 +214,10 @@ impl Node {
             live,
             cores: CoreMap::even(cores).expect("the configuration bounds the cores"),
         });
+        let node = Arc::clone(&control);
+        let clerk = std::thread::Builder::new().name("clerk".to_owned());
+        // It ends with the last core.
+        clerk.spawn(move || clerk::run(&wishes, &*node, &about)).map_err(StartError::Thread)?;
         Ok(Node { control, addresses: opened.addresses, core_threads, io, threads, prefault })
     }
 
@@ -292,11 +300,48 @@ fn choose_io(io: Io) -> IoKind {
     }
 }
 
+/// What clients of a dialect may know of the node.
+fn about(config: &Config, host: &Host, addresses: &[ListenAddress]) -> About {
+    let random = || RandomState::new().hash_one(addresses.len());
+    let run_id = format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32);
+    let port = addresses.iter().find_map(|address| match address {
+        ListenAddress::Tcp(address) => Some(address.port()),
+        _ => None,
+    });
+    About {
+        run_id,
+        process_id: std::process::id(),
+        port: port.unwrap_or_default(),
+        connections_max: config.connections_max as u64,
+        memory_bytes_max: config.memory,
+        memory_system_bytes: host.memory_bytes.unwrap_or_default(),
+        policy: redis_policy(config.policy).to_owned(),
+        memory_resident_bytes: AtomicU64::default(),
+    }
+}
+
+/// Redis's name for what is nearest to a policy.
+fn redis_policy(policy: config::Policy) -> &'static str {
+    let config::Policy::Evict { order, scope } = policy else { return "noeviction" };
+    match (order, scope) {
+        (EvictionOrder::Ttl, _) => "volatile-ttl",
+        (EvictionOrder::Lfu, EvictionScope::AllKeys) => "allkeys-lfu",
+        (EvictionOrder::Lfu, EvictionScope::TtlOnly) => "volatile-lfu",
+        (EvictionOrder::Random, EvictionScope::AllKeys) => "allkeys-random",
+        (EvictionOrder::Random, EvictionScope::TtlOnly) => "volatile-random",
+        (EvictionOrder::S3 | EvictionOrder::Clock | EvictionOrder::Fifo, scope) => match scope {
+            EvictionScope::AllKeys => "allkeys-lru",
+            EvictionScope::TtlOnly => "volatile-lru",
+        },
+    }
+}
+
 fn engine_configs(
     config: &Config,
     cores: u16,
     budget: Budget,
     cluster: Option<&Arc<ClusterView>>,
+    about: &Arc<About>,
 ) -> Vec<EngineConfig> {
     // Random by the system's own source; the standard library keys its hash maps with it.
     let random = || RandomState::new().hash_one(cores);
@@ -347,8 +392,8 @@ fn engine_configs(
         seed: random(),
         now: MonotonicUs(0),
         unix_ms: 0,
-        dialects: Default::default(),
-        about: Default::default(),
+        dialects: config.dialects,
+        about: Arc::clone(about),
     };
     (0..cores).map(one).collect()
 }

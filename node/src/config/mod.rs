@@ -11,6 +11,7 @@ pub mod sources;
 pub mod token;
 pub mod values;
 
+use corelane_dialect::Dialects;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub node_name: NodeName,
     /// Where clients connect; at least one.
     pub listen: Vec<ListenAddress>,
+    /// What is spoken there.
+    pub dialects: Dialects,
     /// Where health and metrics are served, if they are.
     pub admin: Option<SocketAddr>,
     /// The file with the topology of the cluster that the node is in, if it is in one.
@@ -113,6 +116,7 @@ impl Config {
         let mut config = Config {
             node_name: name.unwrap_or_else(|| "corelane".parse().expect("a valid name")),
             listen: vec![ListenAddress::Tcp(loopback(7400))],
+            dialects: Dialects::ALL,
             admin: Some(loopback(7401)),
             topology: None,
             http: Some(loopback(7402)),

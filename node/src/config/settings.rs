@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::values::{
     self, ValueError, elements, format_duration_ms, format_size, parse_duration_ms, parse_size,
+    read_dialects, show_dialects,
 };
 use super::{
     CONNECTIONS_MAX, Config, MEMORY_MAX, MEMORY_PER_CORE_MIN, OUTPUT_BYTES_RANGE, SPIN_US_MAX,
@@ -112,6 +113,20 @@ pub static SETTINGS: &[Setting] = &[
             let texts: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
             Some(texts.join(","))
         },
+    },
+    Setting {
+        name: "dialects",
+        value_name: "NAME",
+        arity: Arity::List,
+        heading: Heading::Network,
+        help: "What clients may speak there: native, resp (as Redis and Valkey have it) and \
+               memcached; told apart by the first bytes of a connection",
+        default_words: None,
+        read: |config, text| {
+            config.dialects = read_dialects(text)?;
+            Ok(())
+        },
+        show: |config| Some(show_dialects(config.dialects)),
     },
     Setting {
         name: "admin",

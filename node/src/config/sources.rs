@@ -488,7 +488,7 @@ mod tests {
         let twice = refusal(&[], &[], Some("cores = 1\ncores = 2\n"));
         assert!(twice.starts_with("corelane.toml:2:1: duplicate key"), "{twice}");
         let unknown = refusal(&[], &[], Some("tls = true\n"));
-        assert!(unknown.contains("the settings are listen, admin, http, node-name"), "{unknown}");
+        assert!(unknown.contains("the settings are listen, dialects, admin, http"), "{unknown}");
     }
 
     #[test]

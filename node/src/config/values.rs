@@ -1,6 +1,7 @@
 //! The types of single settings: each parses from the one text form that flags, environment
 //! and file share, and prints the same form. A value of these types needs no later checks.
 
+use corelane_dialect::Dialects;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -244,6 +245,33 @@ pub(crate) fn elements(text: &str) -> Result<Vec<&str>, ValueError> {
         return Err(ValueError::Empty);
     }
     Ok(parts)
+}
+
+/// Reads names of dialects.
+///
+/// # Errors
+/// [`ValueError::Choice`]
+pub(crate) fn read_dialects(text: &str) -> Result<Dialects, ValueError> {
+    let mut dialects = Dialects { native: false, resp: false, memcached: false };
+    for element in elements(text)? {
+        match element {
+            "native" => dialects.native = true,
+            "resp" => dialects.resp = true,
+            "memcached" => dialects.memcached = true,
+            _ => return Err(ValueError::Choice { expected: "native, resp or memcached" }),
+        }
+    }
+    Ok(dialects)
+}
+
+/// What [`read_dialects`] reads.
+pub(crate) fn show_dialects(dialects: Dialects) -> String {
+    let Dialects { native, resp, memcached } = dialects;
+    [(native, "native"), (resp, "resp"), (memcached, "memcached")]
+        .into_iter()
+        .filter_map(|(is_spoken, name)| is_spoken.then_some(name))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Declares an enum whose values are words: parsing and printing come from one list.

@@ -16,6 +16,7 @@ mod process;
 mod signals;
 mod topology;
 
+pub(crate) use process::resident_bytes;
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -65,7 +65,7 @@ on_both!(
 );
 
 fn what_is_no_frame_ends_its_connection(io: Io) {
-    let node = Node::start(io, &[]);
+    let node = Node::start(io, &["--dialects", "native"]);
     let mut other = node.connect();
     let check = |bytes: &[u8], last: Got| {
         // Alone, and behind a request that is served.
