@@ -215,7 +215,7 @@ fn frames_may_come_byte_by_byte(io: Io) {
 }
 
 fn random_bytes_do_no_harm(io: Io) {
-    let node = Node::start(io, &["--cores", "2"]);
+    let node = Node::start(io, &["--cores", "2", "--dialects", "native"]);
     let mut other = node.connect();
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut requests = hello_frame(&hello());

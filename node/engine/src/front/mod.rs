@@ -193,7 +193,11 @@ impl Dispatcher {
         bytes: &[u8],
         now: MonotonicUs,
     ) -> Greeting {
-        let speech = match detect(bytes, self.executor.config.dialects) {
+        let dialects = self.executor.config.dialects;
+        if !dialects.resp && !dialects.memcached {
+            return Greeting::Native;
+        }
+        let speech = match detect(bytes, dialects) {
             Detected::Native => return Greeting::Native,
             Detected::More => return Greeting::More,
             Detected::Refuse(answer) => {
