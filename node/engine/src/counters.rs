@@ -52,6 +52,7 @@ counters! {
     Counter connections_closed "Connections that this core closed.";
     Counter connections_refused "Connections refused because the node had as many as it may.";
     Counter connections_handed_over "Connections passed to the core that their hello named.";
+    Counter connections_steered "Connections that are on the core that their hello named; the others named none.";
     Gauge connections_open "Connections open on this core.";
     Gauge connections_paused "Connections not being read because their output or forwarded requests wait.";
     Counter bytes_received "Bytes received from connections.";

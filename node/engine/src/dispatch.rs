@@ -446,7 +446,8 @@ impl Dispatcher {
                 connection.session = Session::HandingOver { to: core };
                 return Taken::Not;
             }
-            _ => {}
+            Some(_) => self.executor.counters.connections_steered += 1,
+            None => {}
         }
         connection.session = Session::Open;
         let welcome = Welcome {

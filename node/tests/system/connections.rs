@@ -13,6 +13,7 @@ use crate::wire::{End, Got, What, Wire, frame, get, hello, hello_frame, set};
 
 on_both!(
     a_thousand_connections_are_all_served,
+    clients_without_a_wish_are_spread_over_the_cores,
     more_connections_than_may_be_are_refused,
     a_client_learns_why_it_is_refused,
     one_that_is_refused_in_the_middle_of_a_request_learns_it_too,
@@ -70,6 +71,18 @@ fn a_thousand_connections_are_all_served(io: Io) {
     drop(wires);
     node.until_counter("connections_open", |open| open == 0);
     node.assert_serves();
+}
+
+fn clients_without_a_wish_are_spread_over_the_cores(io: Io) {
+    let node = Node::start(io, &["--cores", "2"]);
+    let mut wires: Vec<Wire> = (0..100).map(|_| node.connect()).collect();
+    wires.iter_mut().for_each(Wire::assert_served);
+    node.until_counter("connections_open", |open| open == 100);
+    // The kernel deals them by a hash of both addresses.
+    assert!(node.counter("connections_open").iter().all(|open| *open >= 10));
+    assert_eq!(node.counter("connections_steered"), [0, 0]);
+    let _steered: Vec<Wire> = (0..10).map(|core| Wire::on_core(node.address(), core % 2)).collect();
+    node.until_counter("connections_steered", |steered| steered == 10);
 }
 
 /// A connection that is served, if the node takes it.
