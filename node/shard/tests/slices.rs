@@ -312,3 +312,55 @@ fn one_slot_may_have_all_keys() {
     let stats = shard.stats();
     assert!(stats.used_bytes < 1 << 20, "{} bytes are left", stats.used_bytes);
 }
+
+/// Whatever is done to a shard, it takes memory from the allocator in small pieces.
+#[test]
+fn no_allocation_is_large() {
+    let mut config = ShardConfig::new(64 << 20, spread);
+    config.budget_bytes_max = 128 << 20;
+    let mut shard = Shard::new(config).expect("a shard");
+    let value = vec![3; 4 << 20];
+    let (_, largest) = allocations(|| {
+        for number in 0..600_000 {
+            let expiry = Expiry::At(Millis(50_000 + number % 10_000));
+            set(&mut shard, number, Write { expiry, ..Write::value(&[7; 64]) }, &mut ());
+        }
+        for number in 0..8 {
+            let name = name(1 << 40 | number);
+            let key = shard.key(spread(&name), 0, &name);
+            let mut upload = shard.begin_upload(&key, value.len()).expect("room");
+            while upload.bytes_left() > 0 {
+                let rest = &value[value.len() - upload.bytes_left()..];
+                shard.upload(&mut upload, rest, Millis(1), &mut ()).expect("room");
+            }
+            shard.finish_upload(upload, &key, Write::value(&[]), Millis(1), &mut ()).expect("room");
+        }
+        shard.set_budget(32 << 20);
+        while shard.tick(Millis(1), &mut ()) == TickOutcome::More {}
+        shard.set_budget(128 << 20);
+        while shard.tick(Millis(70_000), &mut ()) == TickOutcome::More {}
+        shard.flush(Millis(70_000), &mut ());
+        while shard.tick(Millis(70_000), &mut ()) == TickOutcome::More {}
+    });
+    assert!(largest <= 128 << 10, "{largest} bytes at once");
+    shard.invariants();
+}
+
+/// A version costs an entry its own eight bytes and nothing besides.
+#[test]
+fn a_version_costs_eight_bytes() {
+    let used = |versioned: bool| {
+        let mut shard = filled(300_000, 128 << 20);
+        if versioned {
+            for number in 0..300_000 {
+                let name = name(number);
+                let key = shard.key(spread(&name), 0, &name);
+                assert!(shard.ensure_version(&key, Millis(1)).expect("room").is_some());
+            }
+        }
+        assert_eq!(shard.stats().evicted, 0);
+        shard.stats().used_bytes
+    };
+    let more = (used(true) - used(false)) as f64 / 300_000.0;
+    assert!((7.5..8.5).contains(&more), "{more} bytes");
+}
