@@ -244,6 +244,7 @@ impl Dispatcher {
                 && dialect.commands.is_empty()
                 && let Some(taken) = self.plain_resp(session, input, &mut connection.output, moment)
             {
+                connection.add_leases(0, &mut self.executor.leases);
                 progress.consumed += taken;
                 continue;
             }
@@ -348,6 +349,8 @@ impl Dispatcher {
     ) {
         let Part { head, request, shape, echo } = part;
         if commands.is_empty() && self.plain(part, &mut connection.output, moment) {
+            // What comes next may lease values for replies of another place.
+            connection.add_leases(0, &mut self.executor.leases);
             return;
         }
         if head.answer == Answer::Never {
