@@ -1,8 +1,9 @@
 //! Whole-system tests of Corelane. The library holds what several tests share: [`sim`], a
-//! whole node in a fake world with the reference that its replies are checked against, and
-//! [`source`], the repository as a text.
+//! whole node in a fake world with the reference that its replies are checked against, [`source`],
+//! the repository as a text, and [`peer`], servers that none of us wrote.
 
 #![forbid(unsafe_code)]
 
+pub mod peer;
 pub mod sim;
 pub mod source;

@@ -370,8 +370,8 @@ fn count<'a>(
     let flags = Flags::parse(Command::Count, flags, moment).map_err(unless_of_claims)?;
     let key = key(word, &flags, buffer).map_err(|_| BAD_FLAGS)?;
     let direction = match flags.mode {
-        None | Some(b'I' | b'i' | b'+') => Direction::Increment,
-        Some(b'D' | b'd' | b'-') => Direction::Decrement,
+        None | Some(b'I' | b'+') => Direction::Increment,
+        Some(b'D' | b'-') => Direction::Decrement,
         Some(_) => return Err("CLIENT_ERROR invalid mode for ma M token"),
     };
     if flags.opaque_too_long {
