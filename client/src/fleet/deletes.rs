@@ -1,22 +1,20 @@
 //! Deletes that may not have reached their node. Before the node is trusted again they are
 //! made once more, so that no key comes back that somebody was told is gone.
 //!
-//! They are bounded. A slot whose keys find no room is remembered instead of them: all that
-//! the node holds of it is dropped when it is back.
+//! They are bounded. Where one finds no room, nothing that the node holds can be trusted any
+//! more: it is emptied when it is back.
 
 use std::collections::HashSet;
-
-use corelane_ring::{Slot, slot_of};
 
 use crate::limits::{DELETES_BYTES_MAX, DELETES_MAX};
 
 /// What a node is owed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owed {
     /// That this key is removed.
     Key(Box<[u8]>),
-    /// That everything of this slot is.
-    Slot(Slot),
+    /// That everything is.
+    Everything,
 }
 
 /// See the module.
@@ -24,38 +22,37 @@ pub(crate) enum Owed {
 pub(crate) struct Deletes {
     keys: HashSet<Box<[u8]>>,
     bytes: usize,
-    slots: HashSet<Slot>,
+    everything: bool,
 }
 
 impl Deletes {
-    /// Remembers a key, or its slot.
+    /// Remembers a key, or that there was no room for it.
     pub(crate) fn remember(&mut self, key: &[u8]) {
-        let slot = slot_of(key);
-        if self.slots.contains(&slot) || self.keys.contains(key) {
+        if self.everything || self.keys.contains(key) {
             return;
         }
         if self.keys.len() < DELETES_MAX && self.bytes + key.len() <= DELETES_BYTES_MAX {
             self.bytes += key.len();
             self.keys.insert(key.into());
         } else {
-            self.slots.insert(slot);
+            *self = Deletes { everything: true, ..Deletes::default() };
         }
     }
 
     /// Whether nothing is owed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.slots.is_empty()
+        self.keys.is_empty() && !self.everything
     }
 
-    /// How many keys and slots there are.
+    /// How many deletes there are; all that the node holds counts as one.
     pub(crate) fn len(&self) -> usize {
-        self.keys.len() + self.slots.len()
+        self.keys.len() + usize::from(self.everything)
     }
 
     /// Some of what is owed. It stays owed until [`Deletes::paid`].
     pub(crate) fn some(&self, count: usize) -> Vec<Owed> {
         let keys = self.keys.iter().cloned().map(Owed::Key);
-        keys.chain(self.slots.iter().copied().map(Owed::Slot)).take(count).collect()
+        keys.chain(self.everything.then_some(Owed::Everything)).take(count).collect()
     }
 
     /// It is done.
@@ -66,9 +63,7 @@ impl Deletes {
                     self.bytes -= key.len();
                 }
             }
-            Owed::Slot(slot) => {
-                self.slots.remove(slot);
-            }
+            Owed::Everything => self.everything = false,
         }
     }
 }
@@ -92,29 +87,23 @@ mod tests {
         assert_eq!(deletes.bytes, 0);
     }
 
-    #[test]
-    fn what_finds_no_room_is_remembered_by_slot() {
+    fn check(keys: impl Iterator<Item = Vec<u8>>) {
         let mut deletes = Deletes::default();
-        let keys: Vec<String> = (0..DELETES_MAX + 100).map(|key| format!("key {key}")).collect();
-        for key in &keys {
-            deletes.remember(key.as_bytes());
+        for key in keys {
+            deletes.remember(&key);
         }
-        let owed: HashSet<Owed> = deletes.some(usize::MAX).into_iter().collect();
-        for key in &keys {
-            let slot = Owed::Slot(slot_of(key.as_bytes()));
-            let key = Owed::Key(key.as_bytes().into());
-            assert!(owed.contains(&key) || owed.contains(&slot), "{key:?}");
-        }
-        assert_eq!(deletes.keys.len(), DELETES_MAX);
+        assert_eq!(deletes.some(10), [Owed::Everything]);
+        assert_eq!((deletes.len(), deletes.bytes), (1, 0));
+        deletes.paid(&Owed::Everything);
+        assert!(deletes.is_empty());
+        deletes.remember(b"again");
+        assert_eq!(deletes.some(10), [Owed::Key(b"again".as_slice().into())]);
+    }
 
-        let mut long = Deletes::default();
-        let key = vec![b'x'; 16_384];
-        for byte in 0..=255u8 {
-            for more in 0..=1 {
-                long.remember(&[key.as_slice(), &[byte, more]].concat());
-            }
-        }
-        assert!(long.bytes <= DELETES_BYTES_MAX);
-        assert_ne!(long.slots.len(), 0);
+    #[test]
+    fn where_there_is_no_room_everything_is_owed() {
+        check((0..=DELETES_MAX).map(|key| key.to_string().into_bytes()));
+        let long = vec![b'x'; 16_000];
+        check((0..1_000u32).map(|key| [&long[..], &key.to_le_bytes()].concat()));
     }
 }

@@ -153,7 +153,7 @@ impl Member {
             let paying = owed.iter().map(|owed| async move {
                 let request = match owed {
                     Owed::Key(key) => Request::Delete { key, condition: DeleteCondition::Always },
-                    Owed::Slot(_) => Request::Flush { delay_ms: 0 },
+                    Owed::Everything => Request::Flush { delay_ms: 0 },
                 };
                 match requester.one(Asked::write(request)).await? {
                     OwnedReply::Done { .. }
