@@ -150,6 +150,7 @@ impl Load {
         }
         assert!(self.sends.0.is_empty(), "nothing is left to send");
         self.sends.0 = sends;
+        self.engine.begin_turn(NOW, NOW);
     }
 
     /// One round, under a name of its own for profilers.

@@ -75,6 +75,8 @@ pub(crate) enum Wait {
     ForRoom,
     /// Its large value wants so many bytes, and others have them.
     ForUploads(usize),
+    /// It has had its share of this turn.
+    ForTurn,
     /// Its half frame wants so many more bytes, and others have them.
     ForInput(usize),
 }
@@ -130,6 +132,11 @@ pub(crate) struct Connection {
     pub(crate) admitted: usize,
     /// Bytes of its input, where it was promised less.
     pub(crate) held: usize,
+    /// The turn in which bytes of it were last dealt with, and how many were.
+    pub(crate) turn: u32,
+    pub(crate) turn_bytes: u32,
+    /// What the world last said of what its peer has taken.
+    pub(crate) taken_by_peer: u64,
     pub(crate) resume: Option<Resume>,
     /// What it speaks, where that is not the native protocol.
     pub(crate) dialect: Option<Box<Dialect>>,
@@ -161,6 +168,9 @@ impl Connection {
             wait: Wait::No,
             admitted: 0,
             held: 0,
+            turn: 0,
+            turn_bytes: 0,
+            taken_by_peer: 0,
             resume: None,
             dialect: None,
             names: None,

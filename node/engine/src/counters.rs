@@ -39,6 +39,11 @@ macro_rules! counters {
         ];
 
         impl Counters {
+            /// Requests executed on this core.
+            pub fn executed(&self) -> u64 {
+                self.requests_get + self.requests_set + self.requests_delete + self.requests_other
+            }
+
             /// The numbers in the order of [`CATALOGUE`].
             pub fn values(&self) -> [u64; CATALOGUE.len()] {
                 [$(self.$name,)*]
@@ -66,6 +71,8 @@ counters! {
     Counter misses "Reads that found none.";
     Counter failures "Requests answered with an error status.";
     Counter too_late "Requests not executed because their deadline had passed.";
+    Counter busy "Requests with a deadline refused because they had queued too long.";
+    Counter deferrals "Times a connection had more for one turn than its share.";
     Counter unauthorized "Connections closed for lack of the token.";
     Counter garbled "Connections closed because their bytes were not frames.";
     Counter idle_closed "Connections closed because half a frame or a hello stayed away too long.";
@@ -90,6 +97,7 @@ counters! {
     Gauge output_bytes_pending "Reply bytes waiting to be sent.";
     Counter uploads "Large values taken piece by piece.";
     Gauge upload_bytes_promised "Announced bytes of the large values being received.";
+    Gauge connections_deferred "Connections that have had their share of the turn and have more.";
     Gauge input_bytes_promised "Bytes that connections in the middle of a long frame may hold.";
     Gauge input_bytes_held "Bytes received and not dealt with, of connections that hold little.";
     Counter inputs_refused "Connections closed in the middle of a frame because too many were in the middle of one.";

@@ -16,6 +16,7 @@ use crate::execute::{Executor, millis, reply_head, write_failure};
 use crate::front::{Clients, Desk, Greeting, WallClock};
 use crate::intake::Admission;
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
+use crate::load::Load;
 use crate::slots::Slots;
 use crate::timers::{Timer, Timers};
 
@@ -26,6 +27,9 @@ pub(crate) struct Dispatcher {
     pub(crate) slots: Slots,
     /// Reply bytes of all connections, waiting or being sent.
     pub(crate) pending_bytes: usize,
+    pub(crate) load: Load,
+    /// Counts turns.
+    pub(crate) turn: u32,
     /// Half frames that connections are in the middle of.
     pub(crate) inputs: Admission,
     /// Bytes received and not dealt with, on connections that were promised less.
@@ -57,6 +61,8 @@ pub(crate) struct Progress {
 impl Dispatcher {
     pub(crate) fn new(config: EngineConfig) -> Result<Dispatcher, ShardError> {
         Ok(Dispatcher {
+            load: Load::new(config.now),
+            turn: 0,
             held_bytes: 0,
             inputs: Admission::new(config.input_bytes_total_max),
             limits: DecodeLimits::agreed(KEY_BYTES_MAX, config.value_bytes_max),
@@ -132,6 +138,12 @@ impl Dispatcher {
                 Decoded::Complete { mut frame, consumed: length } => {
                     let stale = self.slots.put_epoch(&mut frame.head);
                     self.executor.counters.stale_epochs += u64::from(stale);
+                    if frame.head.deadline.is_some()
+                        && self.is_refused(&frame, &mut connection.output)
+                    {
+                        consumed += length;
+                        continue;
+                    }
                     let raw = &bytes[consumed..consumed + length];
                     match self.request(connection, &frame, owner, raw, now) {
                         Taken::Whole => consumed += length,
@@ -200,6 +212,10 @@ impl Dispatcher {
                 executed += consumed;
                 continue;
             }
+            if frame.head.deadline.is_some() && self.is_refused(&frame, replies) {
+                executed += consumed;
+                continue;
+            }
             match owner.or_else(|| self.owner(&frame.request)) {
                 None | Some(Owner::Here(_)) => self.execute_own(&frame, owner, now, replies),
                 // The sender has another topology than this core, or had when it sent.
@@ -245,6 +261,25 @@ impl Dispatcher {
             ahead.advance(&executor.shard);
         }
         at
+    }
+
+    /// Whether a request with a deadline is not executed because it has queued too long, which
+    /// is answered.
+    fn is_refused(&mut self, frame: &RequestFrame<'_>, out: &mut Vec<u8>) -> bool {
+        let concerns_data =
+            frame.request.key().is_some() || matches!(frame.request, Request::MultiGet(_));
+        concerns_data && self.is_head_refused(&frame.head, out)
+    }
+
+    /// The same, whatever the request.
+    pub(crate) fn is_head_refused(&mut self, head: &RequestHead, out: &mut Vec<u8>) -> bool {
+        let counters = &mut self.executor.counters;
+        let Some(retry_after_us) = self.load.refuses(counters.executed()) else { return false };
+        counters.busy += 1;
+        if head.answer == Answer::Always {
+            wire::encode_reply(&reply_head(head), &Reply::Busy { retry_after_us }, out);
+        }
+        true
     }
 
     /// Executes a request of this core.

@@ -69,6 +69,8 @@ pub struct Engine {
     pub(crate) inbound: Inbound,
     /// Connections for whose large values the shard makes room.
     pub(crate) wanting_room: Vec<ConnectionId>,
+    /// Connections that have had their share of the turn.
+    pub(crate) wanting_turn: Vec<ConnectionId>,
     /// Other cores that have begun with a large value whose rest will not come, and whose it is.
     pub(crate) abandoned: Vec<(u16, ConnectionId)>,
     /// Connections with something to hand out at the next flush.
@@ -102,6 +104,7 @@ impl Engine {
             credits,
             inbound: Inbound::default(),
             wanting_room: Vec::new(),
+            wanting_turn: Vec::new(),
             abandoned: Vec::new(),
             listed: Vec::new(),
             spare: Vec::new(),
@@ -116,6 +119,14 @@ impl Engine {
     /// tables that grow stall a turn.
     pub fn reserve_connections(&mut self, count: usize) {
         self.connections.reserve(count);
+    }
+
+    /// A turn begins: inputs follow, all of them of this moment. They may have waited since
+    /// `queued_since`: the beginning of the last turn, or now if there was nothing to do.
+    pub fn begin_turn(&mut self, now: MonotonicUs, queued_since: MonotonicUs) {
+        let executed = self.dispatcher.executor.counters.executed();
+        self.dispatcher.load.begin_turn(now, queued_since, executed);
+        self.dispatcher.turn = self.dispatcher.turn.wrapping_add(1);
     }
 
     /// A connection came in, or over from another core; what that one had received comes
@@ -417,12 +428,10 @@ impl Engine {
         counters.output_bytes_pending = self.dispatcher.pending_bytes as u64;
         counters.upload_bytes_promised = executor.uploads.promised() as u64;
         counters.input_bytes_promised = self.dispatcher.inputs.promised() as u64;
+        counters.connections_deferred = self.wanting_turn.len() as u64;
         counters.input_bytes_held = self.dispatcher.held_bytes as u64;
         self.dispatcher.slots.count(counters);
-        counters.requests = counters.requests_get
-            + counters.requests_set
-            + counters.requests_delete
-            + counters.requests_other;
+        counters.requests = counters.executed();
         counters
     }
 
@@ -754,6 +763,15 @@ impl Engine {
         let lingers = connection.is_closing()
             && connection.sending == 0
             && age(connection.sending_since) >= LINGER_MS_MAX;
+        if stuck_output
+            && let Some(taken) = output.taken_by_peer(id)
+            && taken != connection.taken_by_peer
+        {
+            // It is slow, and not gone.
+            connection.taken_by_peer = taken;
+            connection.sending_since = at;
+            return self.settle(id, now, output);
+        }
         if stuck_output || lingers {
             self.dispatcher.executor.counters.idle_closed += 1;
             return self.close(id, Closing::Now, output);

@@ -218,6 +218,10 @@ impl Dispatcher {
             answer_failure(&head, Status::TooLate, out);
             return Begun::Yes(Intake::refused(value_bytes));
         }
+        if head.deadline.is_some() && self.is_head_refused(&head, out) {
+            return Begun::Yes(Intake::refused(value_bytes));
+        }
+        let executor = &mut self.executor;
         let slot = slot_of(set.key);
         let key = executor.shard.key(slot.number(), head.space.number(), set.key);
         let upload = match executor.shard.begin_upload(&key, value_bytes) {

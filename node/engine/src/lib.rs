@@ -18,6 +18,7 @@
 //! # Calling contract
 //! - [`Engine::opened`] names a connection; [`Engine::closed`] or [`Engine::detached`] ends
 //!   it, after the engine asked for it and no send is under way.
+//! - Before a batch of inputs, call [`Engine::begin_turn`].
 //! - After any batch of inputs, call [`Engine::tick`] and then [`Engine::flush_output`] once.
 //!   The first does bounded work that was left, and says when it wants to be called next if
 //!   nothing else happens; the second hands the replies out.
@@ -40,6 +41,7 @@ mod forward;
 mod front;
 mod inbound;
 mod intake;
+mod load;
 mod mail;
 mod output;
 mod packet;

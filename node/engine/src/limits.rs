@@ -39,6 +39,21 @@ pub const UPLOAD_BYTES_MIN: usize = 64 << 10;
 /// by their announced lengths: one in so many.
 pub const UPLOADS_SHARE: u64 = 4;
 
+/// Microseconds that a request with a deadline may queue while the queue is never empty, and
+/// microseconds for which it must not have been empty for that to hold. The values are those of
+/// RFC 8289, section 4.2 and 4.3.
+pub const QUEUE_TARGET_US: u64 = 5_000;
+/// See [`QUEUE_TARGET_US`].
+pub const QUEUE_INTERVAL_US: u64 = 100_000;
+
+/// Bytes that one connection may have dealt with in one turn, before others have had theirs:
+/// enough for any pipeline of small requests, and one connection's share of a turn is below
+/// a millisecond.
+pub const TURN_BYTES: usize = 64 << 10;
+
+/// The same while the core is overloaded: so are those slowed who cannot be told to come back.
+pub const TURN_BYTES_OVERLOADED: usize = 8 << 10;
+
 /// Bytes of one value that are stored in one turn.
 pub const UPLOAD_BYTES_A_TURN: usize = 64 << 10;
 

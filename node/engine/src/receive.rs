@@ -7,7 +7,7 @@ use crate::ahead::{Owner, owner_of};
 use crate::connection::{Connection, Session, Wait};
 use crate::dispatch::{Dispatcher, Progress};
 use crate::intake::{Begun, Intake, front_of, is_large, worth_waiting_for};
-use crate::limits::INPUT_BYTES_SMALL;
+use crate::limits::{INPUT_BYTES_SMALL, TURN_BYTES, TURN_BYTES_OVERLOADED};
 
 /// A large value in the middle of which a connection is.
 #[derive(Debug)]
@@ -41,8 +41,49 @@ impl Dispatcher {
         connection.wait == Wait::No && self.has_room(connection)
     }
 
-    /// Takes from the front of `bytes` for as long as there is room for the effects.
+    /// Takes from the front of `bytes` for as long as there is room for the effects, and as much
+    /// as is one connection's share of a turn.
     pub(crate) fn take(
+        &mut self,
+        connection: &mut Connection,
+        bytes: &[u8],
+        now: MonotonicUs,
+    ) -> Progress {
+        if connection.turn != self.turn {
+            connection.turn = self.turn;
+            connection.turn_bytes = 0;
+        }
+        let share = if self.load.is_overloaded() { TURN_BYTES_OVERLOADED } else { TURN_BYTES };
+        let left = share.saturating_sub(connection.turn_bytes as usize);
+        if bytes.len() <= left {
+            let progress = self.take_all(connection, bytes, now);
+            connection.turn_bytes += progress.consumed as u32;
+            return progress;
+        }
+        let mut progress = self.take_all(connection, &bytes[..left], now);
+        // One frame may be longer than a share, and has a turn of its own.
+        if let Some(needed) = progress.incomplete.filter(|needed| *needed <= bytes.len())
+            && progress.consumed == 0
+            && connection.turn_bytes == 0
+        {
+            progress = self.take_all(connection, &bytes[..needed], now);
+        }
+        connection.turn_bytes += progress.consumed as u32;
+        // A refused frame may go on beyond the cut.
+        let skipped = connection.skip.min(bytes.len() - progress.consumed);
+        connection.skip -= skipped;
+        progress.consumed += skipped;
+        let rest = bytes.len() - progress.consumed;
+        let is_cut = progress.incomplete.is_none_or(|needed| needed <= rest);
+        if is_cut && rest > 0 && connection.wait == Wait::No && self.has_room(connection) {
+            connection.wait = Wait::ForTurn;
+            progress.incomplete = None;
+        }
+        progress
+    }
+
+    /// Takes from the front of `bytes` for as long as there is room for the effects.
+    fn take_all(
         &mut self,
         connection: &mut Connection,
         bytes: &[u8],

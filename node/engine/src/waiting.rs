@@ -16,6 +16,10 @@ impl Engine {
         match wait {
             Wait::No => {}
             Wait::ForRoom => self.wanting_room.push(id),
+            Wait::ForTurn => {
+                self.counters_mut().deferrals += 1;
+                self.wanting_turn.push(id);
+            }
             Wait::ForUploads(bytes) => self.dispatcher.executor.uploads.wait(id, bytes),
             Wait::ForInput(bytes) => self.dispatcher.inputs.wait(id, bytes),
         }
@@ -26,6 +30,13 @@ impl Engine {
     pub(crate) fn let_go_on(&mut self, now: MonotonicUs, output: &mut impl Output) -> bool {
         for id in std::mem::take(&mut self.wanting_room) {
             self.go_on(id, now, output);
+        }
+        for id in std::mem::take(&mut self.wanting_turn) {
+            let turn = self.dispatcher.turn;
+            match self.connections.get_mut(id) {
+                Some(connection) if connection.turn == turn => self.wanting_turn.push(id),
+                _ => self.go_on(id, now, output),
+            }
         }
         for _ in 0..self.inbound.parked() {
             let clients = &mut self.connections;
@@ -42,7 +53,10 @@ impl Engine {
             self.go_on(id, now, output);
         }
         let eased = self.dispatcher.executor.uploads.eased || self.dispatcher.inputs.eased;
-        eased || !self.wanting_room.is_empty() || self.inbound.is_due()
+        eased
+            || !self.wanting_room.is_empty()
+            || !self.wanting_turn.is_empty()
+            || self.inbound.is_due()
     }
 
     fn go_on(&mut self, id: ConnectionId, now: MonotonicUs, output: &mut impl Output) {

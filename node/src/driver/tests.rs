@@ -565,6 +565,10 @@ fn leased(value: &[u8]) -> (Engine, Vec<Packet>) {
         wire::encode_request(&RequestHead::default(), &get, &mut frames).unwrap();
     }
     engine.received(id, &frames, now, &mut outbox);
+    while engine.counters().connections_deferred > 0 {
+        engine.begin_turn(now, now);
+        let _ = engine.tick(now, &mut outbox);
+    }
     engine.flush_output(now, &mut outbox);
     (engine, outbox.0)
 }

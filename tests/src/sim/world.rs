@@ -211,6 +211,8 @@ impl World {
 
     /// One turn of a core.
     pub(crate) fn turn_of(&mut self, core: usize, pace: Pace) {
+        let now = MonotonicUs(self.now_us);
+        self.cores[core].engine.begin_turn(now, now);
         let here = self.cores[core].here.clone();
         let first = if here.is_empty() { 0 } else { self.random.random_range(0..here.len()) };
         for at in 0..here.len() {

@@ -210,8 +210,16 @@ impl Node {
     /// Carries all mail and flushes, but ends no send.
     pub(crate) fn settle_mail(&mut self) {
         loop {
+            let mut any = false;
+            for core in 0..self.engines.len() {
+                // Other housekeeping than this waits until a test lets time pass.
+                if self.engines[core].counters().connections_deferred > 0 {
+                    any |= self.turn(core);
+                }
+            }
             (0..self.engines.len()).for_each(|core| self.flush(core));
-            if !(0..self.engines.len()).fold(false, |any, core| any | self.carry_mail(core)) {
+            any |= (0..self.engines.len()).fold(false, |any, core| any | self.carry_mail(core));
+            if !any {
                 return;
             }
         }
@@ -234,14 +242,17 @@ impl Node {
         }
     }
 
+    /// A turn of a core begins, and what is left from earlier ones goes on; whether more is.
+    pub(crate) fn turn(&mut self, core: usize) -> bool {
+        self.patient[core] = false;
+        self.engines[core].begin_turn(self.now, self.now);
+        self.engines[core].tick(self.now, &mut self.outputs[core]) == Agenda::Now
+    }
+
     /// Takes turns until nothing is left to do.
     pub(crate) fn work(&mut self) {
         loop {
-            let mut again = false;
-            for core in 0..self.engines.len() {
-                let output = &mut self.outputs[core];
-                again |= self.engines[core].tick(self.now, output) == Agenda::Now;
-            }
+            let again = (0..self.engines.len()).fold(false, |any, core| any | self.turn(core));
             let carried = self.carried;
             self.settle();
             if !again && carried == self.carried {
@@ -256,9 +267,7 @@ impl Node {
         while self.now.0 < until {
             self.now.0 = until.min(self.now.0 + 50_000);
             for core in 0..self.engines.len() {
-                let output = &mut self.outputs[core];
-                self.patient[core] = false;
-                while self.engines[core].tick(self.now, output) == Agenda::Now {}
+                while self.turn(core) {}
                 self.flush(core);
             }
         }
