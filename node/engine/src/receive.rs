@@ -60,13 +60,17 @@ impl Dispatcher {
             connection.turn_bytes += progress.consumed as u32;
             return progress;
         }
-        let mut progress = self.take_all(connection, &bytes[..left], now);
-        // One frame may be longer than a share, and has a turn of its own.
-        if let Some(needed) = progress.incomplete.filter(|needed| *needed <= bytes.len())
-            && progress.consumed == 0
+        let mut end = left;
+        let mut progress = self.take_all(connection, &bytes[..end], now);
+        // One request may be longer than a share, and has a turn of its own.
+        while progress.consumed == 0
             && connection.turn_bytes == 0
+            && end < bytes.len()
+            && connection.wait == Wait::No
+            && self.has_room(connection)
         {
-            progress = self.take_all(connection, &bytes[..needed], now);
+            end = progress.incomplete.unwrap_or(0).max(2 * end).min(bytes.len());
+            progress = self.take_all(connection, &bytes[..end], now);
         }
         connection.turn_bytes += progress.consumed as u32;
         // A refused frame may go on beyond the cut.

@@ -242,3 +242,13 @@ fn a_client_that_goes_takes_a_whole_value_along_that_is_half_forwarded() {
     assert_eq!(promised(&mut node, 1), 0);
     assert_eq!(node.engines[0].mail_under_way(), 0);
 }
+
+#[test]
+fn a_request_longer_than_a_share_of_a_turn_is_taken_whole() {
+    let mut node = Node::new(1, config());
+    let wire = node.connect(0);
+    node.ask(wire, &set(1, b"key", b"v"));
+    let mut frames = harness::append(2, b"key", &value(1)[..500_000]);
+    frames.extend_from_slice(&get(3, b"key"));
+    assert_eq!(statuses(&node.ask(wire, &frames)), [(2, Status::Ok), (3, Status::Ok)]);
+}

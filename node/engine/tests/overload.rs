@@ -155,7 +155,9 @@ fn beyond_saturation_as_much_is_answered_in_time() {
         if percent <= 200 {
             assert!(outcome.in_time * 10 >= peak * 9, "{} of {peak}", outcome.in_time);
         }
-        assert!(outcome.executed_late * 100 <= outcome.sent, "work for nothing");
+        // Work for nothing is what is done before an interval has shown that the queue stays.
+        let interval = QUEUE_INTERVAL_US / EXECUTED_US;
+        assert!(outcome.executed_late <= 2 * interval, "{} late", outcome.executed_late);
     }
 }
 
