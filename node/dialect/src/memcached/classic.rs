@@ -273,7 +273,8 @@ fn stats<'a>(arguments: &[&'a [u8]]) -> Parsed<'a> {
         Some(&b"items") => Page::Items,
         Some(&b"slabs") => Page::Slabs,
         Some(&b"settings") => Page::Settings,
-        Some(&b"reset") => Page::Reset,
+        // The counters are read by their growth, by others too: they are never set back.
+        Some(&b"reset") => return Parsed::Answered("RESET"),
         Some(_) => return Parsed::refused(ERROR),
     };
     let step = Step::Everywhere {

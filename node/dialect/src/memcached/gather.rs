@@ -28,8 +28,6 @@ pub enum Page {
     Slabs,
     /// What it was started with.
     Settings,
-    /// Nothing: counting begins anew.
-    Reset,
 }
 
 /// Replies that are being gathered.
@@ -103,7 +101,6 @@ impl Gathering {
             (Gather::Flushed(Answer::Never), _) => {}
             (_, Some(failure)) => out.extend_from_slice(failure),
             (Gather::Flushed(Answer::Always), None) => out.extend_from_slice(b"OK\r\n"),
-            (Gather::Stats(Page::Reset), None) => out.extend_from_slice(b"RESET\r\n"),
             (Gather::Stats(page), None) => {
                 self.page(page, facts.node(), moment, out);
                 out.extend_from_slice(END);
@@ -179,7 +176,6 @@ impl Gathering {
                 text("binding_protocol", b"ascii");
                 text("flush_enabled", b"yes");
             }
-            Page::Reset => unreachable!("a reset has no page"),
         }
     }
 }
@@ -210,7 +206,6 @@ mod tests {
                         STAT items:1:outofmemory 0\r\nSTAT items:1:reclaimed 0\r\nEND\r\n";
         check(Gather::Stats(Page::Items), &cores, expected);
         check(Gather::Stats(Page::Items), &[], "END\r\n");
-        check(Gather::Stats(Page::Reset), &cores, "RESET\r\n");
     }
 
     #[test]
