@@ -1,9 +1,11 @@
-//! Whole-system tests of Corelane. The library holds what several tests share: [`sim`], a
-//! whole node in a fake world with the reference that its replies are checked against, [`source`],
-//! the repository as a text, and [`peer`], servers that none of us wrote.
+//! Whole-system tests of Corelane. The library holds what several tests share: [`cluster`],
+//! several nodes in a fake world; [`sim`], a whole node in one, with the reference that its
+//! replies are checked against; [`source`], the repository as a text; and [`peer`], servers that
+//! none of us wrote.
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod peer;
 pub mod sim;
 pub mod source;
