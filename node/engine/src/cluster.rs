@@ -1,5 +1,6 @@
 //! The cluster as one node sees it: made once for each topology, and shared by all its cores.
 
+use corelane_dialect::{ClusterFacts, ClusterNode};
 use corelane_protocol::limits::TOPOLOGY_BYTES_MAX;
 use corelane_protocol::{Redirect, Redirection, ShortEpoch, Welcome};
 use corelane_ring::{CoreMap, NodeIndex, NodeName, Slot, SlotSet, Topology};
@@ -15,6 +16,8 @@ pub struct ClusterView {
     table: Vec<u8>,
     /// The core map as a welcome carries it.
     core_ranges: Vec<u8>,
+    /// The nodes as dialects tell of them.
+    shown: Vec<ClusterNode>,
 }
 
 /// A topology is longer than clients take.
@@ -71,7 +74,8 @@ impl ClusterView {
         }
         let mut core_ranges = Vec::new();
         Welcome::encode_ranges(cores.ranges(), &mut core_ranges);
-        Ok(ClusterView { topology, own, cores, table, core_ranges })
+        let shown = shown(&topology);
+        Ok(ClusterView { topology, own, cores, table, core_ranges, shown })
     }
 
     /// The topology.
@@ -93,6 +97,12 @@ impl ClusterView {
         ShortEpoch(self.topology.epoch().short())
     }
 
+    /// The cluster as dialects tell of it; nothing where this node is not part of it.
+    pub(crate) fn facts(&self) -> Option<ClusterFacts<'_>> {
+        let own = usize::from(self.own?.0);
+        Some(ClusterFacts { epoch: self.topology.epoch().0, nodes: &self.shown, own })
+    }
+
     pub(crate) fn table(&self) -> &[u8] {
         &self.table
     }
@@ -111,6 +121,45 @@ impl ClusterView {
             address: owner.addresses.first().expect("a node has an address").as_str(),
         }
     }
+}
+
+/// The nodes with their slots, as dialects tell of them.
+fn shown(topology: &Topology) -> Vec<ClusterNode> {
+    let mut nodes: Vec<ClusterNode> = topology
+        .nodes()
+        .iter()
+        .map(|node| {
+            let address = node.addresses.first().expect("a node has an address").as_str();
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            ClusterNode {
+                id: identity(node.name.as_str()),
+                host: host.trim_matches(['[', ']']).to_owned(),
+                port: port.parse().unwrap_or_default(),
+                slots: Vec::new(),
+            }
+        })
+        .collect();
+    for range in topology.ranges() {
+        if let Some(owner) = range.owners.first() {
+            let slots = &mut nodes[usize::from(owner.0)].slots;
+            let (first, last) = (range.first.number(), range.last.number());
+            match slots.last_mut() {
+                // Ranges that differ in their replicas alone are one to these clients.
+                Some((_, end)) if *end + 1 == first => *end = last,
+                _ => slots.push((first, last)),
+            }
+        }
+    }
+    nodes
+}
+
+/// 40 hexadecimal digits that every node derives from a name alike: FNV-1a (Fowler, Noll, Vo)
+/// from five different bases.
+fn identity(name: &str) -> String {
+    let digits = |base: u32| {
+        name.bytes().fold(base, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    };
+    (0..5).map(|turn| format!("{:08x}", digits(0x811C_9DC5 ^ turn))).collect()
 }
 
 fn owned(topology: &Topology, own: Option<NodeIndex>) -> SlotSet {

@@ -102,7 +102,7 @@ pub(crate) struct Connection {
     /// No more input is taken: the peer has shut its side down, or the node's patience
     /// with it has ended.
     pub(crate) input_over: bool,
-    /// A walk over the keys waits for its next step on this core.
+    /// It goes on in the next turn: its walk over the keys waits for the next step.
     pub(crate) walks: bool,
     /// It is in the engine's list of connections with something to hand out.
     pub(crate) listed: bool,

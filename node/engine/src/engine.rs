@@ -304,6 +304,9 @@ impl Engine {
                     if connection.dialect.is_some() {
                         let buffer = self.dispatcher.landed(connection, replies, &mut leases, now);
                         keep(&mut self.spare, buffer);
+                        if std::mem::take(&mut connection.walks) {
+                            self.walkers.push(id);
+                        }
                     } else {
                         connection.add_leases(connection.output.len(), &mut leases);
                         append(&mut connection.output, replies, &mut self.spare);
@@ -550,7 +553,7 @@ impl Engine {
             self.run_errands(id, now);
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.walks {
+        if std::mem::take(&mut connection.walks) {
             self.walkers.push(id);
         }
         self.dispatcher.account_input(connection, progress.incomplete);
@@ -599,6 +602,8 @@ impl Engine {
         debug_assert_eq!(executed, frames.len());
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.dispatcher.landed(connection, replies, &mut Leases::default(), now);
+        // What waited for these answers goes on in the next turn.
+        connection.walks = true;
     }
 
     /// Takes the next step of every walk that waits for one.
@@ -609,7 +614,7 @@ impl Engine {
                 continue;
             }
             self.dispatcher.walk_on(connection, now);
-            if connection.walks {
+            if std::mem::take(&mut connection.walks) {
                 self.walkers.push(id);
             } else {
                 self.pump(id, &[], now);

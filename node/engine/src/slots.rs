@@ -86,6 +86,11 @@ impl Slots {
         routed_by != self.epoch && routed_by != ShortEpoch::default()
     }
 
+    /// The cluster as it is known here.
+    pub(crate) fn cluster(&self) -> Option<&ClusterView> {
+        self.cluster.as_deref()
+    }
+
     pub(crate) fn epoch(&self) -> ShortEpoch {
         self.epoch
     }

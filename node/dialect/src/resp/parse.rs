@@ -157,6 +157,11 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
+    /// Whether it is in the middle of a command, which it then must see to the end.
+    pub(crate) fn is_midway(&self) -> bool {
+        self.position.is_some()
+    }
+
     /// Takes the front of the input apart.
     #[inline]
     pub(crate) fn parse<'a>(&'a mut self, input: &'a [u8], bounds: &Bounds) -> Parsed<'a> {

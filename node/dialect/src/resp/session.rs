@@ -127,6 +127,7 @@ impl Session {
             && head[8..11].eq_ignore_ascii_case(b"get")
             && head[11..] == *b"\r\n$";
         if !is_get
+            || self.parser.is_midway()
             || state.unauthorized
             || state.transaction.is_some()
             || state.replies != Replies::On

@@ -7,6 +7,7 @@ use corelane_protocol::MonotonicUs;
 use corelane_ring::slot_of;
 use subtle::ConstantTimeEq;
 
+use crate::cluster::ClusterView;
 use crate::config::EngineConfig;
 
 /// What does not change of a node while it runs, and what somebody else keeps up to date,
@@ -79,6 +80,7 @@ pub(crate) struct View<'f> {
     pub(crate) config: &'f EngineConfig,
     pub(crate) client: Client<'f>,
     pub(crate) now: MonotonicUs,
+    pub(crate) cluster: Option<&'f ClusterView>,
 }
 
 impl Facts for View<'_> {
@@ -114,7 +116,7 @@ impl Facts for View<'_> {
     }
 
     fn cluster(&self) -> Option<ClusterFacts<'_>> {
-        None
+        self.cluster.and_then(ClusterView::facts)
     }
 
     fn slot_of(&self, key: &[u8]) -> u16 {

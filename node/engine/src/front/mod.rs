@@ -252,7 +252,15 @@ impl Dispatcher {
                 break;
             }
             match self.command(connection, &mut dialect, input, moment) {
-                Ok(consumed) => progress.consumed += consumed,
+                Ok(consumed) => {
+                    progress.consumed += consumed;
+                    if dialect.commands.is_barred() {
+                        // Nothing comes after it before its answer, which may be there.
+                        connection.dialect = Some(dialect);
+                        self.answer_whole(connection, moment);
+                        dialect = connection.dialect.take().expect("it was just put back");
+                    }
+                }
                 Err(needed) => {
                     progress.incomplete = Some(needed);
                     break;
@@ -686,7 +694,7 @@ impl Dispatcher {
     /// What this node is like, and a connection of it.
     fn view<'v>(&'v self, client: Option<Client<'v>>, now: MonotonicUs) -> View<'v> {
         let client = client.unwrap_or(Client::unknown(now));
-        View { config: &self.executor.config, client, now }
+        View { config: &self.executor.config, client, now, cluster: self.slots.cluster() }
     }
 }
 

@@ -154,6 +154,11 @@ impl Commands {
         self.held_bytes
     }
 
+    /// Whether nothing may be taken before the last command is answered.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.barrier
+    }
+
     /// Whether another command may be taken.
     pub(crate) fn has_room(&self) -> bool {
         !self.barrier && self.queue.len() < PENDING_COMMANDS_MAX
@@ -234,10 +239,12 @@ impl Commands {
         self.next_serial
     }
 
-    /// The walk under way with its serial.
+    /// The walk that wants to take its next step, with its serial.
     pub(crate) fn walk_mut(&mut self) -> Option<(u32, &mut Walk)> {
         match self.queue.back_mut()? {
-            Command { first, left: 1, kind: Kind::Walk(walk) } => Some((*first, walk)),
+            Command { first, left: 1, kind: Kind::Walk(walk) } if walk.wants_step() => {
+                Some((*first, walk))
+            }
             _ => None,
         }
     }

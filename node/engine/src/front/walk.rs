@@ -20,6 +20,8 @@ pub(crate) struct Walk {
     head: RequestHead,
     errand: Errand,
     next: WalkCursor,
+    /// A step is under way, perhaps at another core.
+    is_stepping: bool,
     gathering: Gathering,
 }
 
@@ -37,11 +39,18 @@ impl Walk {
             Request::FlushSpace { cursor } => (Errand::Flush, cursor),
             _ => return None,
         };
-        Some(Walk { head, errand, next, gathering })
+        Some(Walk { head, errand, next, is_stepping: false, gathering })
     }
 
-    /// The next step.
-    pub(crate) fn step(&self) -> (RequestHead, Request<'_>) {
+    /// Whether the next step may be taken.
+    pub(crate) fn wants_step(&self) -> bool {
+        !self.is_stepping
+    }
+
+    /// The next step, which is under way from now on.
+    pub(crate) fn step(&mut self) -> (RequestHead, Request<'_>) {
+        debug_assert!(self.wants_step());
+        self.is_stepping = true;
         let cursor = self.next;
         let request = match &self.errand {
             Errand::List { count, pattern } => {
@@ -59,6 +68,7 @@ impl Walk {
 
     /// Takes the reply to a step; whether it was the last.
     pub(crate) fn take(&mut self, reply: &Reply<'_>, moment: Moment) -> bool {
+        self.is_stepping = false;
         self.gathering.add(reply, moment);
         match reply {
             Reply::Keys(page) if page.next != WalkCursor::default() => {
@@ -69,10 +79,6 @@ impl Walk {
                 let message = "the answer is too long; SCAN gives it in pieces";
                 let failed = Reply::Failed { status: Status::ValueTooLarge, message };
                 self.gathering.add(&failed, moment);
-                true
-            }
-            Reply::Keys(_) => {
-                self.gathering.add(&Reply::Done { version: None }, moment);
                 true
             }
             _ => true,

@@ -1,0 +1,251 @@
+//! Dialects over several cores: whatever is under way where, and however the bytes are cut,
+//! each client gets the answers that a plain map would give, in the order of its commands.
+
+mod harness;
+
+use std::collections::BTreeMap;
+
+use corelane_dialect::Dialects;
+use corelane_engine::{EngineConfig, SendEnd};
+use harness::{Node, Wire, config};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+fn node(cores: u16) -> Node {
+    Node::new(cores, EngineConfig { dialects: Dialects::ALL, ..config() })
+}
+
+type Map = BTreeMap<(usize, String), Vec<u8>>;
+
+/// A client with spaces of its own, the bytes that it sends and those that it expects.
+struct Client {
+    wire: Wire,
+    spaces: [usize; 2],
+    space: usize,
+    input: Vec<u8>,
+    sent: usize,
+    expected: Vec<u8>,
+}
+
+fn command(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    words.iter().for_each(|word| bytes.extend(bulk(Some(word))));
+    bytes
+}
+
+fn bulk(value: Option<&[u8]>) -> Vec<u8> {
+    match value {
+        None => b"$-1\r\n".to_vec(),
+        Some(value) => [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
+    }
+}
+
+impl Client {
+    /// Draws one command; what it answers follows from the map.
+    fn draw(&mut self, map: &mut Map, random: &mut StdRng) {
+        let key = |random: &mut StdRng| format!("key {}", random.random_range(0..12));
+        let tagged = |random: &mut StdRng| format!("{{t}}{}", random.random_range(0..3));
+        let (one, two, three) = (key(random), key(random), key(random));
+        let value = vec![b'a' + random.random_range(0..26); random.random_range(0..40)];
+        let space = self.space;
+        let get = |map: &Map, key: &String| map.get(&(space, key.clone())).cloned();
+        let (words, answer): (Vec<Vec<u8>>, Vec<u8>) = match random.random_range(0..16) {
+            0..3 => {
+                map.insert((space, one.clone()), value.clone());
+                (vec![b"SET".into(), one.into(), value], b"+OK\r\n".into())
+            }
+            3..6 => {
+                let answer = bulk(get(map, &one).as_deref());
+                (vec![b"GET".into(), one.into()], answer)
+            }
+            6 => {
+                let keys = [one, two, three];
+                let answers = keys.iter().map(|key| bulk(get(map, key).as_deref()));
+                let answer = [b"*3\r\n".to_vec(), answers.collect::<Vec<_>>().concat()].concat();
+                let words = keys.map(String::into_bytes);
+                ([vec![b"MGET".to_vec()], words.to_vec()].concat(), answer)
+            }
+            7 => {
+                let removed = [&one, &two].map(|key| map.remove(&(space, key.clone())).is_some());
+                let count = removed.iter().filter(|removed| **removed).count();
+                let words = vec![b"DEL".into(), one.into(), two.into()];
+                (words, format!(":{count}\r\n").into())
+            }
+            8 => {
+                map.insert((space, one.clone()), value.clone());
+                map.insert((space, two.clone()), b"2".into());
+                let words = vec![b"MSET".into(), one.into(), value, two.into(), b"2".into()];
+                (words, b"+OK\r\n".into())
+            }
+            9 => {
+                let entry = map.entry((space, one.clone())).or_default();
+                entry.extend_from_slice(&value);
+                let length = entry.len();
+                (vec![b"APPEND".into(), one.into(), value], format!(":{length}\r\n").into())
+            }
+            10 => (vec![b"ECHO".into(), value.clone()], bulk(Some(&value))),
+            11 => {
+                self.space = self.spaces[random.random_range(0..2)];
+                let words = vec![b"SELECT".into(), self.space.to_string().into_bytes()];
+                (words, b"+OK\r\n".into())
+            }
+            12 => {
+                let count = map.keys().filter(|(of, _)| *of == space).count();
+                (vec![b"DBSIZE".into()], format!(":{count}\r\n").into())
+            }
+            13 => {
+                map.retain(|(of, _), _| *of != space);
+                (vec![b"FLUSHDB".into()], b"+OK\r\n".into())
+            }
+            14 => {
+                let (one, two) = (tagged(random), tagged(random));
+                let set = command(&[b"SET", one.as_bytes(), &value]);
+                let get_two = command(&[b"GET", two.as_bytes()]);
+                map.insert((space, one.clone()), value);
+                let found = bulk(get(map, &two).as_deref());
+                self.input.extend(command(&[b"WATCH", one.as_bytes()]));
+                self.input.extend([command(&[b"MULTI"]), set, get_two].concat());
+                self.expected.extend(b"+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+                let answer = [b"*2\r\n+OK\r\n".to_vec(), found].concat();
+                (vec![b"EXEC".into()], answer)
+            }
+            _ => {
+                // Keys of two slots: nothing of it takes effect.
+                self.input.extend(command(&[b"MULTI"]));
+                self.input.extend(command(&[b"SET", b"a", &value]));
+                self.input.extend(command(&[b"SET", b"b", &value]));
+                self.expected.extend(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+                let answer = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n";
+                (vec![b"EXEC".into()], answer.into())
+            }
+        };
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        self.input.extend(command(&words));
+        self.expected.extend(answer);
+    }
+
+    /// Sends some of what it has to send.
+    fn send(&mut self, node: &mut Node, random: &mut StdRng) {
+        let left = self.input.len() - self.sent;
+        let some = random.random_range(0..=left.min(300));
+        if some > 0 && !node.seen(self.wire).paused {
+            node.receive(self.wire, &self.input[self.sent..self.sent + some]);
+            self.sent += some;
+        }
+    }
+}
+
+#[test]
+fn resp_answers_are_those_of_a_map() {
+    for seed in 0..60 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let cores = random.random_range(1..5);
+        let mut node = node(cores);
+        let mut map = Map::new();
+        let mut clients: Vec<Client> = (0..3)
+            .map(|number| {
+                let wire = node.connect(random.random_range(0..usize::from(cores)));
+                let spaces = [2 * number, 2 * number + 1];
+                let (input, expected) = (Vec::new(), Vec::new());
+                Client { wire, spaces, space: spaces[0], input, sent: 0, expected }
+            })
+            .collect();
+        for client in &mut clients {
+            client.input.extend(command(&[b"SELECT", client.space.to_string().as_bytes()]));
+            client.expected.extend(b"+OK\r\n");
+            (0..150).for_each(|_| client.draw(&mut map, &mut random));
+        }
+        while clients.iter().any(|client| client.sent < client.input.len()) {
+            for client in &mut clients {
+                client.send(&mut node, &mut random);
+                match random.random_range(0..4) {
+                    0 => node.flush(client.wire.core),
+                    1 => {
+                        node.carry_mail(random.random_range(0..usize::from(cores)));
+                    }
+                    2 => {
+                        node.end_send(client.wire, SendEnd::Whole);
+                    }
+                    _ => node.work(),
+                }
+            }
+        }
+        node.work();
+        for client in &clients {
+            let sent = std::mem::take(&mut node.seen(client.wire).sent);
+            assert_eq!(
+                sent.escape_ascii().to_string(),
+                client.expected.escape_ascii().to_string(),
+                "seed {seed}"
+            );
+        }
+        node.engines.iter().for_each(|engine| engine.invariants());
+    }
+}
+
+/// Sends text and gives the answer to it once everything has happened.
+fn say(node: &mut Node, wire: Wire, text: &str) -> String {
+    node.receive(wire, text.as_bytes());
+    node.work();
+    String::from_utf8(std::mem::take(&mut node.seen(wire).sent)).expect("text")
+}
+
+#[test]
+fn memcached_is_answered_in_order_over_cores() {
+    let mut node = node(4);
+    let wire = node.connect(0);
+    let (mut text, mut expected) = (String::new(), String::new());
+    for number in 0..40 {
+        text += &format!("set key{number} {number} 0 2 noreply\r\n{:02}\r\n", number);
+        text += &format!("get key{number} nothing\r\n");
+        expected += &format!("VALUE key{number} {number} 2\r\n{number:02}\r\nEND\r\n");
+    }
+    text += "incr key7 5\r\ndelete key7\r\nget key7\r\nmn\r\n";
+    expected += "12\r\nDELETED\r\nEND\r\nMN\r\n";
+    assert_eq!(say(&mut node, wire, &text), expected);
+}
+
+#[test]
+fn every_key_is_met_by_a_walk_over_the_cores() {
+    let mut node = node(3);
+    let wire = node.connect(1);
+    let sets: String = (0..3_000).map(|number| format!("SET k{number} v\r\n")).collect();
+    assert_eq!(say(&mut node, wire, &sets), "+OK\r\n".repeat(3_000));
+    let all = say(&mut node, wire, "KEYS k1*\r\n");
+    let expected = (0..3_000).filter(|number: &u32| number.to_string().starts_with('1')).count();
+    let mut keys: Vec<&str> = all.split("\r\n").filter(|line| line.starts_with('k')).collect();
+    keys.sort_unstable();
+    let twice: Vec<_> = keys.windows(2).filter(|two| two[0] == two[1]).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert!(all.starts_with(&format!("*{expected}\r\n")), "{}", &all[..all.len().min(20)]);
+    // One step at a time, until the cursor is 0 again.
+    let (mut cursor, mut met) = ("0".to_owned(), std::collections::BTreeSet::new());
+    loop {
+        let page = say(&mut node, wire, &format!("SCAN {cursor} COUNT 100\r\n"));
+        let mut lines = page.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+        cursor = lines.next().expect("a cursor").to_owned();
+        met.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(met.len(), 3_000);
+    assert_eq!(say(&mut node, wire, "SCAN 999999999999999999\r\n"), "*2\r\n$1\r\n0\r\n*0\r\n");
+    assert_eq!(say(&mut node, wire, "FLUSHDB\r\nDBSIZE\r\n"), "+OK\r\n:0\r\n");
+}
+
+#[test]
+fn connections_of_all_cores_are_listed_and_closed() {
+    let mut node = node(2);
+    let (one, other) = (node.connect(0), node.connect(1));
+    assert_eq!(say(&mut node, other, "CLIENT SETNAME other\r\n"), "+OK\r\n");
+    let list = say(&mut node, one, "CLIENT LIST\r\n");
+    assert_eq!(list.matches("id=").count(), 2, "{list}");
+    assert!(list.contains("name=other"), "{list}");
+    let id = say(&mut node, other, "CLIENT ID\r\n");
+    let id = id.trim().trim_start_matches(':').to_owned();
+    assert_eq!(say(&mut node, one, &format!("CLIENT KILL ID {id}\r\n")), ":1\r\n");
+    node.advance_ms(1_000);
+    assert_eq!(node.seen(other).closing.len(), 1);
+    assert!(node.seen(one).closing.is_empty());
+}
