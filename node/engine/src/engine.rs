@@ -133,7 +133,9 @@ impl Engine {
     /// next, as [`Engine::received`].
     pub fn opened(&mut self, now: MonotonicUs) -> ConnectionId {
         let id = self.connections.insert(millis(now));
-        self.counters_mut().connections_opened += 1;
+        let counters = self.counters_mut();
+        counters.connections_opened += 1;
+        counters.connections_open += 1;
         if self.draining.is_some() {
             self.say_goodbye(id);
         }
@@ -146,6 +148,7 @@ impl Engine {
         let id = self.connections.insert(millis(now));
         let counters = self.counters_mut();
         counters.connections_opened += 1;
+        counters.connections_open += 1;
         counters.connections_refused += 1;
         let connection = self.connections.get_mut(id).expect("it was just inserted");
         connection.refuse(NOTICE, Status::TooManyConnections, FULL);
@@ -243,13 +246,16 @@ impl Engine {
     pub fn closed(&mut self, id: ConnectionId) {
         if let Some(mut connection) = self.connections.remove(id) {
             self.forget(id, &mut connection);
-            self.counters_mut().connections_closed += 1;
+            let counters = self.counters_mut();
+            counters.connections_closed += 1;
+            counters.connections_open -= 1;
         }
     }
 
     /// A connection that is to move to another core has stopped receiving.
     pub fn detached(&mut self, id: ConnectionId) -> Option<Handover> {
         let mut connection = self.connections.remove(id)?;
+        self.counters_mut().connections_open -= 1;
         let Session::HandingOver { to } = connection.session else {
             unreachable!("only a connection being handed over is detached");
         };
@@ -427,14 +433,12 @@ impl Engine {
         let executor = &mut self.dispatcher.executor;
         executor.refresh_gauges();
         let counters = &mut executor.counters;
-        counters.connections_open = self.connections.count();
         counters.output_bytes_pending = self.dispatcher.pending_bytes as u64;
         counters.upload_bytes_promised = executor.uploads.promised() as u64;
         counters.input_bytes_promised = self.dispatcher.inputs.promised() as u64;
         counters.connections_deferred = self.wanting_turn.len() as u64;
         counters.input_bytes_held = self.dispatcher.held_bytes as u64;
         self.dispatcher.slots.count(counters);
-        counters.requests = counters.executed();
         counters
     }
 

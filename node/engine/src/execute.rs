@@ -213,7 +213,8 @@ impl Executor {
             }
             Request::Stats => {
                 self.refresh_gauges();
-                let text = stats::text(&self.counters);
+                let items_in = |space: Space| self.shard.space_len(space.number());
+                let text = stats::text(&self.counters, items_in);
                 let core = self.config.core;
                 let reply = Reply::Stats { core, text: text.as_bytes() };
                 wire::encode_reply(&reply_head(head), &reply, out);
@@ -554,6 +555,7 @@ impl Executor {
         self.counters.moved_bytes = stats.moved_bytes;
         self.counters.expirations = stats.expired_on_access + stats.expired_by_wheel;
         self.counters.out_of_memory = stats.refused;
+        self.counters.requests = self.counters.executed();
     }
 }
 
