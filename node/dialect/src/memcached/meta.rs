@@ -76,7 +76,6 @@ fn is_of_claims(command: Command, flag: u8) -> bool {
 }
 
 const CLAIMS_REFUSED: &str = "CLIENT_ERROR flags N and R of mg, and I, are not supported";
-const LAST_ACCESS_REFUSED: &str = "CLIENT_ERROR flag l is not supported";
 const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 const BAD_FLAGS: &str = "CLIENT_ERROR invalid or duplicate flag";
 const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long";
@@ -130,7 +129,6 @@ impl Flags {
             seen |= bit;
             let read = match flag {
                 _ if is_of_claims(command, flag) => Err(CLAIMS_REFUSED),
-                b'l' if command == Command::Get => Err(LAST_ACCESS_REFUSED),
                 b'k' | b's' | b'f' | b'u' | b'l' | b'P' | b'L' | b'I' | b'R' => Ok(()),
                 b'b' => {
                     flags.binary = true;
@@ -419,7 +417,8 @@ fn step<'a>(command: Command, flags: &Flags, request: Request<'a>, line: &'a [u8
 }
 
 /// What an answer can tell of an entry; each flag that asks for what is not here is passed
-/// over, as memcached does where a command does not answer it.
+/// over, as memcached does where a command does not answer it. So is `l`: the time of the last
+/// access is not kept, and there are clients that always ask for it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     bytes: Option<usize>,
