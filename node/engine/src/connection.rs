@@ -47,15 +47,6 @@ pub(crate) enum Session {
     Closing(Closing),
 }
 
-/// What the two ends of a connection are called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// Where it comes from, as `ADDRESS:PORT`.
-    pub peer: String,
-    /// Where it came in, as `ADDRESS:PORT`.
-    pub local: String,
-}
-
 /// A multi-get that stopped between two of its keys because the output was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resume {
@@ -140,8 +131,6 @@ pub(crate) struct Connection {
     pub(crate) resume: Option<Resume>,
     /// What it speaks, where that is not the native protocol.
     pub(crate) dialect: Option<Box<Dialect>>,
-    /// Its ends, where the world told them.
-    pub(crate) names: Option<Box<Names>>,
     /// Requests at other cores; made when the first one is forwarded.
     pub(crate) remote: Option<Box<Remote>>,
 }
@@ -173,7 +162,6 @@ impl Connection {
             taken_by_peer: 0,
             resume: None,
             dialect: None,
-            names: None,
             remote: None,
         }
     }

@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::output::{Closing, Output};
 use crate::packet::Leases;
 use crate::timers::Timer;
-use crate::{ClusterView, Mail, Names, Packet, Wish};
+use crate::{ClusterView, Mail, Packet, Wish};
 
 /// How receiving on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,13 +154,6 @@ impl Engine {
         connection.refuse(NOTICE, Status::TooManyConnections, FULL);
         self.list(id);
         id
-    }
-
-    /// The world knows what the ends of a connection are called.
-    pub fn named(&mut self, id: ConnectionId, names: Names) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.names = Some(Box::new(names));
-        }
     }
 
     /// The wall clock, in milliseconds since 1970; told at times, since it may be set.

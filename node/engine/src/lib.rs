@@ -54,7 +54,7 @@ mod waiting;
 
 pub use cluster::{ClusterView, TopologyTooLong};
 pub use config::{DefaultTtl, EngineConfig, JitterMode, Tuning};
-pub use connection::{ConnectionId, Handover, Names};
+pub use connection::{ConnectionId, Handover};
 pub use engine::{Agenda, Answered, Engine, ReceiveEnd, SendEnd};
 pub use front::{About, Wish};
 pub use mail::Mail;

@@ -34,38 +34,27 @@ pub struct About {
 
 /// A connection as it is told to itself and others.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Client<'f> {
+pub(crate) struct Client {
     pub(crate) number: u64,
-    pub(crate) address: &'f str,
-    pub(crate) local_address: &'f str,
     pub(crate) since: MonotonicUs,
     pub(crate) heard_at: MonotonicUs,
     pub(crate) input_bytes: usize,
     pub(crate) output_bytes: usize,
 }
 
-impl Client<'static> {
+impl Client {
     /// Where nobody will ask.
-    pub(crate) fn unknown(now: MonotonicUs) -> Client<'static> {
-        Client {
-            number: 0,
-            address: "",
-            local_address: "",
-            since: now,
-            heard_at: now,
-            input_bytes: 0,
-            output_bytes: 0,
-        }
+    pub(crate) fn unknown(now: MonotonicUs) -> Client {
+        Client { number: 0, since: now, heard_at: now, input_bytes: 0, output_bytes: 0 }
     }
-}
 
-impl Client<'_> {
-    pub(crate) fn facts(&self, now: MonotonicUs) -> ClientFacts<'_> {
+    pub(crate) fn facts(&self, now: MonotonicUs) -> ClientFacts<'static> {
         let seconds = |from: MonotonicUs| now.0.saturating_sub(from.0) / 1_000_000;
         ClientFacts {
             number: self.number,
-            address: self.address,
-            local_address: self.local_address,
+            // The engine knows connections, not where they come from.
+            address: "",
+            local_address: "",
             age_s: seconds(self.since),
             idle_s: seconds(self.heard_at),
             input_bytes: self.input_bytes as u64,
@@ -78,7 +67,7 @@ impl Client<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'f> {
     pub(crate) config: &'f EngineConfig,
-    pub(crate) client: Client<'f>,
+    pub(crate) client: Client,
     pub(crate) now: MonotonicUs,
     pub(crate) cluster: Option<&'f ClusterView>,
 }

@@ -70,12 +70,9 @@ impl Dialect {
     }
 
     /// The connection as clients see it.
-    pub(crate) fn client<'f>(&self, connection: &'f Connection) -> Client<'f> {
-        let names = connection.names.as_deref();
+    pub(crate) fn client(&self, connection: &Connection) -> Client {
         Client {
             number: self.number,
-            address: names.map_or("", |names| &names.peer),
-            local_address: names.map_or("", |names| &names.local),
             since: self.since,
             heard_at: MonotonicUs(connection.received_at.0 * 1_000),
             input_bytes: connection.input.len(),
@@ -692,7 +689,7 @@ impl Dispatcher {
     }
 
     /// What this node is like, and a connection of it.
-    fn view<'v>(&'v self, client: Option<Client<'v>>, now: MonotonicUs) -> View<'v> {
+    fn view(&self, client: Option<Client>, now: MonotonicUs) -> View<'_> {
         let client = client.unwrap_or(Client::unknown(now));
         View { config: &self.executor.config, client, now, cluster: self.slots.cluster() }
     }
