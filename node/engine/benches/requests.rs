@@ -20,6 +20,7 @@ use corelane_ring::{Core, slot_of};
 use corelane_shard::{HugePages, ShardConfig};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -185,10 +186,7 @@ fn pieces(items: u64, pipeline: usize, value: &[u8], random: &mut SmallRng) -> V
 
 /// Nanoseconds that this thread has run.
 fn thread_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills the struct that it is given.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0);
+    let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
