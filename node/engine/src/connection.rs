@@ -278,7 +278,6 @@ pub(crate) struct Connections {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a slot is there to be taken")]
 enum Slot {
     /// Taken.
     Open(Connection),
