@@ -15,8 +15,8 @@ use crate::forward::Credits;
 use crate::front::WallClock;
 use crate::inbound::{Batch, Inbound};
 use crate::limits::{
-    DRAIN_QUIET_MS, INPUT_BYTES_SMALL, LINGER_MS_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS,
-    SWEEP_CONNECTIONS, SWEEP_INTERVAL_MS, UPLOAD_PROGRESS_BYTES,
+    DRAIN_QUIET_MS, INPUT_BYTES_SMALL, LINGER_MS_MAX, REPLIES_HELD_BYTES, SPARE_BUFFER_BYTES_MAX,
+    SPARE_BUFFERS, SWEEP_CONNECTIONS, SWEEP_INTERVAL_MS, UPLOAD_PROGRESS_BYTES,
 };
 use crate::output::{Closing, Output};
 use crate::packet::Leases;
@@ -477,7 +477,21 @@ impl Engine {
         if connection.is_closing() {
             return;
         }
-        if connection.sending == 0 && connection.waiting() > 0 {
+        let room = self.dispatcher.output_room(connection);
+        if let Some(remote) = &mut connection.remote
+            && connection.output.len() < room
+        {
+            let counters = &mut self.dispatcher.executor.counters;
+            remote.launch(id, &mut self.credits, |to, frames| {
+                counters.mail_sent += 1;
+                output.mail(Core(to), Mail::Execute { connection: id, frames });
+            });
+        }
+        let held = connection.sending == 0
+            && connection.waiting() < REPLIES_HELD_BYTES
+            && connection.is_served()
+            && connection.remote.as_mut().is_some_and(|remote| remote.holds_replies());
+        if connection.sending == 0 && connection.waiting() > 0 && !held {
             let packet = connection.packet();
             connection.sending = packet.len();
             connection.sending_since = millis(now);
@@ -489,16 +503,6 @@ impl Engine {
                 || connection.input_over
                 || !connection.is_served();
             output.send(id, packet);
-        }
-        let room = self.dispatcher.output_room(connection);
-        if let Some(remote) = &mut connection.remote
-            && connection.output.len() < room
-        {
-            let counters = &mut self.dispatcher.executor.counters;
-            remote.launch(id, &mut self.credits, |to, frames| {
-                counters.mail_sent += 1;
-                output.mail(Core(to), Mail::Execute { connection: id, frames });
-            });
         }
         self.settle(id, now, output);
     }

@@ -68,6 +68,8 @@ struct Route {
 pub(crate) struct Remote {
     routes: Vec<Route>,
     series: Vec<Option<Series>>,
+    /// A batch has come back since replies were last handed out.
+    landed: bool,
 }
 
 impl Remote {
@@ -175,6 +177,19 @@ impl Remote {
             || self.series.iter().any(Option::is_some)
     }
 
+    /// Whether replies had better wait for those of a batch that is under way, so that one
+    /// send takes both. They wait for one batch at most, and never for one whose end takes
+    /// more of the client than it has sent.
+    pub(crate) fn holds_replies(&mut self) -> bool {
+        !std::mem::take(&mut self.landed)
+            && self.routes.iter().any(|route| route.under_way)
+            && self.routes.iter().all(|route| {
+                route.large == LargeSet::None
+                    && route.torn == 0
+                    && (route.under_way || route.queue.is_empty())
+            })
+    }
+
     /// Takes every batch that may leave now: for each core its frames. A core without
     /// credit is told to call for this connection later.
     pub(crate) fn launch(
@@ -209,6 +224,8 @@ impl Remote {
         let route = self.route(from);
         debug_assert!(route.under_way, "only a batch that left can land");
         route.under_way = false;
+        self.landed = true;
+        let route = self.route(from);
         rest.truncate(rest.len() - rest.len().min(std::mem::take(&mut route.torn)));
         let landed = std::mem::take(&mut route.sent_series);
         if rest.is_empty() && route.queue.is_empty() && route.large == LargeSet::Queued {

@@ -72,6 +72,9 @@ pub const PACKET_LEASED_BYTES: usize = 512 << 10;
 /// Bytes of requests of one connection waiting to be forwarded, at which its requests wait.
 pub const FORWARD_BYTES_MAX: usize = 256 << 10;
 
+/// Reply bytes of a connection from which they do not wait for a batch at another core.
+pub const REPLIES_HELD_BYTES: usize = 16 << 10;
+
 /// Requests of one connection that several cores take part in, under way at a time: finding
 /// one is a walk over them.
 pub const SERIES_MAX: usize = 256;
