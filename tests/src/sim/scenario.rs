@@ -1,5 +1,6 @@
 //! What varies from one simulated run to the next, all of it drawn from the seed.
 
+use corelane_dialect::Dialects;
 use corelane_engine::{DefaultTtl, EngineConfig, JitterMode};
 use corelane_protocol::MonotonicUs;
 use corelane_ring::slot_of;
@@ -265,7 +266,8 @@ impl Scenario {
             seed: self.lot.rotate_left(13) ^ number,
             now: MonotonicUs(self.start_us),
             unix_ms: 1_700_000_000_000,
-            dialects: Default::default(),
+            // Its clients speak nothing else, and garbage is garbage to it.
+            dialects: Dialects { native: true, resp: false, memcached: false },
             about: Default::default(),
         }
     }
