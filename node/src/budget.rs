@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::cache::limits::bytes_under_way;
 
 /// The program itself, the control thread and what the allocator keeps back.
-const PROCESS_BYTES: u64 = 16 << 20;
+const PROCESS_BYTES: u64 = 24 << 20;
 /// Receive buffers a core.
 pub(crate) const RECEIVE_BUFFERS: u16 = 256;
 /// Bytes of one receive buffer. Larger ones gained nothing that could be measured.
@@ -80,7 +80,7 @@ mod tests {
             let parts = parts * u64::from(cores);
             assert!(parts < memory, "{memory} {cores}");
             // In the smallest, what does not grow with it has its largest share.
-            assert!(budget.shard_bytes * u64::from(cores) > memory * 2 / 5, "{memory} {cores}");
+            assert!(budget.shard_bytes * u64::from(cores) > memory / 3, "{memory} {cores}");
         }
     }
 }
