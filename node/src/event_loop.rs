@@ -340,8 +340,9 @@ impl<D: Driver> EventLoop<D> {
 }
 
 /// Whether a turn's last part, which hands work to the kernel and waits, was mostly waiting. The
-/// kernel does its part of the work there, up to twenty times the rest where requests come one
-/// by one (measured), so a turn counts as waiting that took twice that.
+/// kernel does its part of the work there, which is most of it where requests come one by one, so
+/// a turn counts as waiting only where that part took far longer than the rest. Too small a factor
+/// would take work for waiting and overlook a queue; too large a one notices an idle core late.
 fn has_waited(turn_began: MonotonicUs, worked_until: MonotonicUs, now: MonotonicUs) -> bool {
     const KERNEL_SHARE_MAX: u64 = 40;
     const LEAST_US: u64 = 100;
