@@ -109,6 +109,8 @@ pub(crate) struct Connection {
     pub(crate) received_at: Millis,
     /// Since when the front of `input` has been there.
     pub(crate) input_since: Millis,
+    /// It was want of room, or of its share of a turn, that left something in `input`.
+    pub(crate) backlog: bool,
     /// Bytes received and not yet taken.
     pub(crate) input: Vec<u8>,
     /// Replies not yet given to the world.
@@ -150,6 +152,7 @@ impl Connection {
             skip: 0,
             received_at: now,
             input_since: now,
+            backlog: false,
             input: Vec::new(),
             output: Vec::new(),
             leases: None,

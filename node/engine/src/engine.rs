@@ -557,6 +557,7 @@ impl Engine {
         if std::mem::take(&mut connection.walks) {
             self.walkers.push(id);
         }
+        connection.backlog = progress.incomplete.is_none() && !connection.input.is_empty();
         self.dispatcher.account_input(connection, progress.incomplete);
         if let Some(frame) = progress.incomplete
             && !connection.input.is_empty()

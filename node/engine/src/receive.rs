@@ -36,9 +36,10 @@ impl Large {
 }
 
 impl Dispatcher {
-    /// Whether the world should read from a connection.
+    /// Whether the world should read from a connection. As long as there are requests that came
+    /// before, more would only pile up.
     pub(crate) fn wants_input(&self, connection: &Connection) -> bool {
-        connection.wait == Wait::No && self.has_room(connection)
+        connection.wait == Wait::No && !connection.backlog && self.has_room(connection)
     }
 
     /// Takes from the front of `bytes` for as long as there is room for the effects, and as much

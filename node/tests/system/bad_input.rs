@@ -1,9 +1,12 @@
 //! Bytes that are not what they should be. Each has its answer, and leaves other connections
 //! alone.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use corelane_protocol::{Hello, Request, Status};
 
-use crate::process::{Io, Node};
+use crate::process::{Io, Node, WAIT_MAX};
 use crate::wire::{Got, What, frame, frame_without_answer, get, hello, hello_frame, set};
 
 /// The header of a request, field by field.
@@ -257,4 +260,29 @@ fn random_bytes_do_no_harm(io: Io) {
     }
     other.assert_served();
     node.until_counter("connections_open", |open| open == 1);
+}
+
+on_both!(a_deep_pipeline_of_large_commands_is_slowed_and_not_closed);
+
+/// Half of the commands wait for the other core, so what was sent ahead is more than the node
+/// lets one connection keep.
+fn a_deep_pipeline_of_large_commands_is_slowed_and_not_closed(io: Io) {
+    const COMMANDS: usize = 200;
+    let node = Node::start(io, &["--cores", "2", "--memory", "128MiB"]);
+    let mut receiving = TcpStream::connect(node.address()).unwrap();
+    receiving.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let mut sending = receiving.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let value = vec![b'v'; 400_000];
+        for number in 0..COMMANDS {
+            let key = format!("{number:06}");
+            let front = format!("*3\r\n$3\r\nSET\r\n$6\r\n{key}\r\n${}\r\n", value.len());
+            sending.write_all(&[front.as_bytes(), &value, b"\r\n"].concat()).unwrap();
+        }
+    });
+    let mut replies = vec![0; COMMANDS * b"+OK\r\n".len()];
+    receiving.read_exact(&mut replies).unwrap();
+    assert_eq!(replies, b"+OK\r\n".repeat(COMMANDS));
+    sender.join().unwrap();
+    assert_eq!(node.counter("inputs_refused"), [0, 0]);
 }
