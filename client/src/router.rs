@@ -109,22 +109,16 @@ impl Router {
         let key = asked.request.key().expect("requests without a key go everywhere");
         let slot = slot_of(key);
         let owner = table.owner(slot);
-        let admitted = table.admit(owner, deleted(&asked), self.fleet.clock.now());
-        let cleared = match admitted {
-            Ok(()) => self.clear_previous(table, slot, &asked, deadline).await,
-            Err(error) => Err(error),
-        };
-        let sent = match cleared {
-            Ok(()) => {
-                let sent = self.requester(table, owner, deadline).start(asked).await;
-                if let Err(error) = &sent {
-                    table.judge(owner, deleted(&asked), Err(error));
-                }
-                sent
+        let sending = async {
+            table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+            self.clear_previous(table, slot, &asked, deadline).await?;
+            let sent = self.requester(table, owner, deadline).start(asked).await;
+            if let Err(error) = &sent {
+                table.judge(owner, deleted(&asked), Err(error));
             }
-            Err(error) => Err(error),
+            sent
         };
-        (slot, sent)
+        (slot, sending.await)
     }
 
     /// Sends a request that is not answered.
