@@ -1,12 +1,11 @@
-"""redis-py: its commands in both protocols, pipelines, transactions, and its cluster client."""
+"""redis-py: its commands in both protocols, pipelines and transactions."""
 
 import os
 import tempfile
 
 import redis
-from redis.cluster import RedisCluster
 
-from corelane import Node, free_port
+from corelane import Node
 
 
 def commands(node, protocol):
@@ -116,57 +115,9 @@ def token():
                     pass
 
 
-def cluster():
-    ports = [free_port(), free_port()]
-    nodes = "".join(
-        f'[[nodes]]\nname = "node-{number}"\naddresses = ["127.0.0.1:{port}"]\n'
-        for number, port in enumerate(ports)
-    )
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(f"epoch = 1\nowners = 1\n{nodes}")
-        file.flush()
-        first, second = [
-            Node("--topology", file.name, port=port, name=f"node-{number}")
-            for number, port in enumerate(ports)
-        ]
-        with first, second:
-            client = RedisCluster(host="127.0.0.1", port=ports[0], decode_responses=True)
-            assert len(client.get_nodes()) == 2
-            for number in range(1_000):
-                assert client.set(f"key:{number}", number)
-            for number in range(1_000):
-                assert client.get(f"key:{number}") == str(number)
-            sizes = [redis.Redis(port=port).dbsize() for port in ports]
-            assert sum(sizes) == 1_000 and min(sizes) > 200, sizes
-            assert client.mset_nonatomic({f"many:{number}": number for number in range(50)})
-            many = client.mget_nonatomic([f"many:{number}" for number in range(50)])
-            assert many == [str(number) for number in range(50)]
-            for slot in ["{a}", "{b}", "{c}"]:
-                assert client.mset({f"{slot}1": 1, f"{slot}2": 2})
-                assert client.mget(f"{slot}1", f"{slot}2") == ["1", "2"]
-            with client.pipeline() as pipeline:
-                for number in range(100):
-                    pipeline.get(f"key:{number}")
-                assert pipeline.execute() == [str(number) for number in range(100)]
-            assert sorted(client.scan_iter(match="key:*", count=100)) == sorted(
-                f"key:{number}" for number in range(1_000)
-            )
-            # Asked of the wrong node, a request is redirected.
-            errors = 0
-            for port in ports:
-                try:
-                    redis.Redis(port=port).get("key:1")
-                except redis.ResponseError as error:
-                    assert "MOVED" in str(error) or str(error).split()[0].isdigit(), error
-                    errors += 1
-            assert errors == 1
-            client.close()
-
-
 if __name__ == "__main__":
     with Node() as node:
         commands(node, 2)
         commands(node, 3)
         pipelines(node)
     token()
-    cluster()
