@@ -7,10 +7,13 @@
 //! node that joins takes slots from all others and moves none between them. Each node asks for
 //! every slot exactly once, which halves the variance of drawing points at random.
 //!
-//! Loads still vary, so a node has room for 1.10 × its share and no more (consistent hashing
+//! Loads still vary, so a node has room for so many slots and no more (consistent hashing
 //! with bounded loads: Mirrokni, Thorup, Zadimoghaddam 2018). What is over goes to the next
 //! that asks. As the clock ranks slots for a node and nodes for a slot alike, there is one stable
 //! outcome (Gale and Shapley 1962), and the order of the calculation does not matter.
+//!
+//! Room costs moves between nodes that stay, the tighter it is and the more nodes there are. Up to
+//! 16 nodes it is the share to the slot, and grows from there to 1.10 × the share at 96.
 //!
 //! ```text
 //! hash(name)      FNV-1a of 64 bits, then mix
@@ -19,9 +22,17 @@
 //! rank(slot)      three times x = (x * (r[i] | 1) + (r[i] >> 32)) mod 16384; x ^= x >> 7; from x = slot
 //! clock(rank)     sum over k = 0..=rank of 2^36 / (16384 - k), each rounded down
 //! ask(slot)       (clock(rank(slot)) * 2^24 / weight rounded down, mix(hash ^ slot)): least first
-//! room            max(11 * 16384 * weight / (10 * sum of weights), 16384 * weight / sum + 1), rounded down
+//! share           16384 * weight / sum of weights
+//! quota           share rounded down, and one more for those with the largest rests (then hashes)
+//!                 until all quotas make 16384
+//! slack           min(100, max(0, nodes - 16) * 5 / 4 rounded down)
+//! room            max(quota, share * (1000 + slack) / 1000 rounded down)
 //! ```
+//!
+//! That is for owners. For each further place of a slot's nodes slack is 100, and each quota is one
+//! more than the share rounded down: there balance comes second to zones anyway.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::identity::{Epoch, NodeIndex, NodeName};
@@ -101,21 +112,40 @@ impl Asker {
         let tick = (CLOCK[self.rank(slot)] << WEIGHT_SHIFT) / self.weight;
         (tick, mix(self.hash ^ u64::from(slot.number())))
     }
+}
 
-    /// How many slots it may own.
-    fn room(&self, weights: u64) -> usize {
-        let share = |times| u128::from(self.weight) * SLOTS as u128 * times / u128::from(weights);
-        (share(11) / 10).max(share(1) + 1) as usize
+/// Up to so many nodes, each owns its share to the slot.
+const EXACT_NODES_MAX: usize = 16;
+/// What a node may own beyond its share, in thousandths, at the most.
+const SLACK_MAX: u128 = 100;
+
+/// How many slots each node may hold of the first place of a slot's nodes, or of a later one.
+fn rooms(askers: &[Asker], place: usize) -> Vec<usize> {
+    let weights: u128 = askers.iter().map(|asker| u128::from(asker.weight)).sum();
+    let shared = |asker: &Asker| u128::from(asker.weight) * SLOTS as u128;
+    let share = |asker: &Asker, slack| (shared(asker) * (1_000 + slack) / 1_000 / weights) as usize;
+    if place > 0 {
+        let room = |asker| share(asker, SLACK_MAX).max(share(asker, 0) + 1);
+        return askers.iter().map(room).collect();
     }
+    let mut quotas: Vec<usize> = askers.iter().map(|asker| share(asker, 0)).collect();
+    let left = SLOTS - quotas.iter().sum::<usize>();
+    let mut order: Vec<usize> = (0..askers.len()).collect();
+    order.sort_by_key(|at| Reverse((shared(&askers[*at]) % weights, askers[*at].hash)));
+    order[..left].iter().for_each(|at| quotas[*at] += 1);
+    let slack = (askers.len().saturating_sub(EXACT_NODES_MAX) * 5 / 4) as u128;
+    let room = |(asker, quota): (_, &usize)| share(asker, slack.min(SLACK_MAX)).max(*quota);
+    askers.iter().zip(&quotas).map(room).collect()
 }
 
 /// Places every slot on `owners` nodes (fewer where there are fewer; at most
 /// [`OWNERS_MAX`]), the first of which owns it.
 ///
 /// Copies are on zones other than the slot's other nodes', as far as there are zones, and
-/// each place of the order is as balanced as zones allow. A node owns at most 1.10 × its share by
-/// weight, or one slot more than its share. When a node joins, about its share moves to it
-/// and next to nothing between the others; when one leaves, the same the other way.
+/// each place of the order is as balanced as zones allow. Of up to 16 nodes each owns the floor or
+/// ceiling of its share by weight, of more at most 1.10 × the share or the ceiling. When a node
+/// joins, about its share moves to it and little between the others (under 0.15 × that); when one
+/// leaves, the same the other way.
 ///
 /// # Errors
 /// What is wrong with the nodes; see [`Topology::new`].
@@ -124,8 +154,8 @@ pub fn place(epoch: Epoch, nodes: Vec<Node>, owners: usize) -> Result<Topology, 
     let places = owners.clamp(1, OWNERS_MAX).min(nodes.len());
     let mut table = vec![Vec::new(); SLOTS];
     let askers: Vec<Asker> = nodes.iter().map(Asker::new).collect();
-    for _ in 0..places {
-        fill_place(&nodes, &askers, &mut table);
+    for place in 0..places {
+        fill_place(&nodes, &askers, rooms(&askers, place), &mut table);
     }
     Topology::new(epoch, nodes, &one_range_a_slot(table))
 }
@@ -167,9 +197,7 @@ impl Apart {
 
 /// Gives each slot one more node: slots ask round by round, and a full node keeps those that
 /// it wants most. The asks of a slot grow, so this ends.
-fn fill_place(nodes: &[Node], askers: &[Asker], table: &mut [Vec<NodeIndex>]) {
-    let weights = askers.iter().map(|asker| asker.weight).sum();
-    let room: Vec<usize> = askers.iter().map(|asker| asker.room(weights)).collect();
+fn fill_place(nodes: &[Node], askers: &[Asker], room: Vec<usize>, table: &mut [Vec<NodeIndex>]) {
     let apart: Vec<Apart> = table.iter().map(|holders| Apart::strictest(nodes, holders)).collect();
     // What each node holds of this place, its least wanted slot first.
     let mut held: Vec<BinaryHeap<(Ask, Slot)>> = askers.iter().map(|_| BinaryHeap::new()).collect();
@@ -194,8 +222,10 @@ fn fill_place(nodes: &[Node], askers: &[Asker], table: &mut [Vec<NodeIndex>]) {
                 held[index].push((ask, slot));
                 break;
             }
-            let mut worst = held[index].peek_mut().expect("there is room for one slot at least");
-            if ask < worst.0 {
+            // With no room at all it holds nothing that it could give up.
+            if let Some(mut worst) = held[index].peek_mut()
+                && ask < worst.0
+            {
                 let (given_up, displaced) = std::mem::replace(&mut *worst, (ask, slot));
                 (slot, after) = (displaced, Some(given_up));
             }
@@ -242,8 +272,7 @@ mod tests {
     /// a node that has room.
     fn reference(nodes: &[Node]) -> Vec<NodeIndex> {
         let askers: Vec<Asker> = nodes.iter().map(Asker::new).collect();
-        let weights = askers.iter().map(|asker| asker.weight).sum();
-        let mut room: Vec<usize> = askers.iter().map(|asker| asker.room(weights)).collect();
+        let mut room = rooms(&askers, 0);
         let mut asks: Vec<(Ask, Slot, usize)> = Vec::new();
         for (index, asker) in askers.iter().enumerate() {
             asks.extend(Slot::all().map(|slot| (asker.ask(slot), slot, index)));

@@ -10,6 +10,8 @@ use corelane_ring::{
 /// Sets of nodes that are looked at for each size.
 const SETS: u32 = 24;
 const SIZES: [usize; 3] = [3, 10, 100];
+/// Sizes in between, where the room that a node has beyond its share begins and grows.
+const SIZES_BETWEEN: [usize; 5] = [15, 16, 20, 32, 48];
 
 /// The names differ from set to set, and so does the form of names.
 fn node(set: u32, number: usize, weight: u32) -> Node {
@@ -48,6 +50,31 @@ fn each_set(mut check: impl FnMut(u32, usize)) {
     SIZES.into_iter().for_each(|size| (0..SETS).for_each(|set| check(set, size)));
 }
 
+/// The node's share, by weight, of all slots.
+fn share(nodes: &[Node], number: usize) -> f64 {
+    let weights: u64 = nodes.iter().map(|node| u64::from(node.weight.get())).sum();
+    SLOTS as f64 * f64::from(nodes[number].weight.get()) / weights as f64
+}
+
+#[test]
+fn up_to_sixteen_nodes_own_their_share_to_the_slot() {
+    for set in 0..SETS {
+        for size in [2, 3, 7, 10, 16] {
+            let weight = |number: usize| match set % 2 {
+                0 => 100,
+                _ => 50 + (number as u32 * 37 + set) % 151,
+            };
+            let nodes: Vec<Node> =
+                (0..size).map(|number| node(set, number, weight(number))).collect();
+            let loads = loads(&place(Epoch(1), nodes.clone(), 1).unwrap());
+            for (number, load) in loads.into_iter().enumerate() {
+                let share = share(&nodes, number);
+                assert!((load as f64 - share).abs() < 1.0, "{set} of {size}: {load} of {share}");
+            }
+        }
+    }
+}
+
 #[test]
 fn placed_loads_are_within_a_tenth_of_the_mean() {
     each_set(|set, size| {
@@ -60,7 +87,7 @@ fn placed_loads_are_within_a_tenth_of_the_mean() {
 
 #[test]
 fn placement_moves_what_a_join_or_a_removal_is_due() {
-    each_set(|set, size| {
+    let check = |set, size| {
         let fewer = place(Epoch(1), nodes(set, size), 1).unwrap();
         let more = place(Epoch(2), nodes(set, size + 1), 1).unwrap();
         let joined = node(set, size, 100).name;
@@ -70,7 +97,9 @@ fn placement_moves_what_a_join_or_a_removal_is_due() {
         assert_eq!(moved(&more, &fewer, &joined), (all, others));
         assert!(all as f64 <= 1.25 * share, "set {set} of {size}: {all} of {share} moved");
         assert!(others as f64 <= 0.15 * share, "set {set} of {size}: {others} moved elsewhere");
-    });
+    };
+    each_set(check);
+    SIZES_BETWEEN.into_iter().for_each(|size| (0..SETS / 4).for_each(|set| check(set, size)));
 }
 
 #[test]
@@ -169,8 +198,10 @@ fn cores_are_as_equal_as_nodes() {
             let ratio = largest_core(&table);
             assert!(ratio <= most, "set {set} of {size}: {ratio}");
         }
-        // From the list alone, a hundred nodes are as good.
-        let ratio = largest_core(&place(Epoch(1), nodes(set, 100), 1).unwrap());
-        assert!(ratio <= 1.2, "set {set}: {ratio}");
+        // From the list alone it is as good.
+        for (size, most) in [(16, 1.03), (100, 1.2)] {
+            let ratio = largest_core(&place(Epoch(1), nodes(set, size), 1).unwrap());
+            assert!(ratio <= most, "set {set} of {size}: {ratio}");
+        }
     }
 }
