@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use corelane_engine::{
     Agenda, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
-    Tuning, Wish,
+    Tuning, Wish, limits::LOOKAHEAD,
 };
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::MonotonicUs;
@@ -121,9 +121,16 @@ impl<D: Driver> EventLoop<D> {
             self.engine.begin_turn(now, if waited { now } else { turn_began });
             turn_began = now;
             let idle = events.is_empty();
-            for event in events.drain(..) {
+            let mut left = events.drain(..);
+            for number in 0.. {
+                if number % LOOKAHEAD == 0 {
+                    let next = left.as_slice().iter().take(LOOKAHEAD);
+                    self.engine.foresee(next.filter_map(Event::arrival));
+                }
+                let Some(event) = left.next() else { break };
                 self.handle(event, now);
             }
+            drop(left);
             let mail = self.receive_mail(now);
             life = self.obey(life, now);
             let mut obeyed = 1;

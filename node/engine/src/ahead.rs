@@ -3,6 +3,10 @@
 //! [`corelane_shard::Shard::prefetch_index`]). What was found out about a key on the way is
 //! kept until its request's turn, so that nothing is hashed twice.
 //!
+//! Where each connection sends one request and waits for its reply, there is nothing to look ahead
+//! at in what one of them has sent, so it is the pieces of all of them that are looked at
+//! ([`Arrivals`]), as far as they have arrived in the same turn.
+//!
 //! Looking ahead changes nothing: requests are decoded and executed one after the other as if
 //! it had not been.
 
@@ -42,7 +46,8 @@ pub(crate) struct Known {
     pub(crate) owner: Owner,
 }
 
-/// The keys of the next requests of one run of bytes.
+/// The keys of the next requests: of those in one run of bytes, or of the only one in each of
+/// several.
 #[derive(Debug)]
 pub(crate) struct Lookahead {
     known: [Known; LOOKAHEAD],
@@ -64,10 +69,14 @@ impl Lookahead {
         self.next == self.count
     }
 
-    /// Forgets what it knows, since other requests follow.
+    /// Forgets what it knows, since other requests follow, but what is known of the first.
     #[inline]
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn restart(&mut self, first: Option<Known>) {
         (self.next, self.count) = (0, 0);
+        if let Some(first) = first {
+            self.known[0] = first;
+            self.count = 1;
+        }
     }
 
     /// Looks at the keys of the next requests.
@@ -120,6 +129,48 @@ impl Lookahead {
         let owner = self.next(at)?.owner;
         self.advance(shard);
         Some(owner)
+    }
+}
+
+/// What was found out about pieces that have arrived, while they wait for their turn: where
+/// each connection asks for little at a time, requests to look ahead at are those of others.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    ahead: Lookahead,
+    /// Counts pieces: the number of the next one.
+    next: usize,
+}
+
+impl Arrivals {
+    /// Looks at the next pieces, in their order: for each, its request if there is but one.
+    #[inline]
+    pub(crate) fn look<'k>(
+        &mut self,
+        executor: &Executor,
+        cores: &CoreMap,
+        pieces: impl Iterator<Item = Option<FrameAhead<'k>>>,
+    ) {
+        let next = self.next;
+        let frames = pieces.enumerate().filter_map(|(number, frame)| {
+            frame.map(|frame| FrameAhead { at: next + number, ..frame })
+        });
+        self.ahead.look(executor, cores, frames);
+    }
+
+    /// What is known of the next piece.
+    #[inline]
+    pub(crate) fn take(&mut self, shard: &Shard) -> Option<Known> {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        let known = *self.ahead.next(number)?;
+        self.ahead.advance(shard);
+        Some(Known { at: 0, ..known })
+    }
+
+    /// Forgets what it knows: slots or connections may have changed since.
+    #[inline]
+    pub(crate) fn forget(&mut self) {
+        self.ahead.restart(None);
     }
 }
 

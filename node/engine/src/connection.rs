@@ -221,6 +221,15 @@ impl Connection {
         matches!(self.session, Session::Fresh | Session::Open)
     }
 
+    /// Whether what arrives next begins with a frame of the native protocol, which is taken at
+    /// once.
+    pub(crate) fn expects_frame(&self) -> bool {
+        self.session == Session::Open
+            && self.dialect.is_none()
+            && !self.is_mid_frame()
+            && self.wait == Wait::No
+    }
+
     /// Whether the world was asked to close it.
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.session, Session::Closing(_))

@@ -9,7 +9,7 @@ use corelane_ring::{Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
-use crate::ahead::{Known, Lookahead, Owner, owner_of};
+use crate::ahead::{Arrivals, Known, Lookahead, Owner, owner_of};
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
@@ -36,6 +36,9 @@ pub(crate) struct Dispatcher {
     pub(crate) held_bytes: usize,
     pub(crate) limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
+    pub(crate) arrivals: Arrivals,
+    /// What is known of the first request of the piece that is dealt with.
+    pub(crate) first: Option<Known>,
     /// What connections that speak a dialect share.
     pub(crate) desk: Desk,
 }
@@ -72,6 +75,8 @@ impl Dispatcher {
             timers: Timers::default(),
             pending_bytes: 0,
             ahead: Lookahead::default(),
+            arrivals: Arrivals::default(),
+            first: None,
         })
     }
 
@@ -122,7 +127,8 @@ impl Dispatcher {
         let mut incomplete = None;
         // Nothing that the requests of one connection do changes it meanwhile.
         let room = self.output_room(connection);
-        self.ahead.forget();
+        let first = self.first.take();
+        self.ahead.restart(first.filter(|_| connection.session == Session::Open));
         while self.has_room_within(connection, room) {
             let limits = self.limits_of(connection);
             if self.ahead.is_used_up() && connection.session == Session::Open {
@@ -184,7 +190,7 @@ impl Dispatcher {
         replies: &mut Vec<u8>,
     ) -> usize {
         let mut executed = 0;
-        self.ahead.forget();
+        self.ahead.restart(None);
         while executed < frames.len()
             && replies.len() + self.executor.leases.bytes() < MAIL_REPLY_BYTES_MAX
         {
@@ -231,6 +237,17 @@ impl Dispatcher {
 
     /// Looks ahead over the next frames of some bytes, the first of which is number `from`.
     #[inline]
+    /// Asks for the memory of the keys in pieces that are about to be dealt with, where each is
+    /// one whole frame; of a longer one, dispatch looks ahead at many.
+    pub(crate) fn foresee<'a>(&mut self, pieces: impl Iterator<Item = Option<&'a [u8]>>) {
+        let limits = self.limits;
+        let frames = pieces.map(|piece| {
+            let piece = piece?;
+            wire::look_ahead(piece, &limits).next().filter(|frame| frame.bytes == piece.len())
+        });
+        self.arrivals.look(&self.executor, &self.slots.cores, frames);
+    }
+
     fn look_ahead(&mut self, bytes: &[u8], from: usize) {
         let frames = wire::look_ahead(bytes, &self.limits);
         let frames = frames.map(|frame| FrameAhead { at: from + frame.at, ..frame });

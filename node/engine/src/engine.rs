@@ -127,6 +127,7 @@ impl Engine {
         let executed = self.dispatcher.executor.counters.executed();
         self.dispatcher.load.begin_turn(now, queued_since, executed);
         self.dispatcher.turn = self.dispatcher.turn.wrapping_add(1);
+        self.dispatcher.arrivals.forget();
     }
 
     /// A connection came in, or over from another core; what that one had received comes
@@ -166,6 +167,18 @@ impl Engine {
         std::mem::take(&mut self.dispatcher.desk.wishes)
     }
 
+    /// The next calls of [`Engine::received`], in this turn and this order, will bring these
+    /// pieces: what they ask for is fetched into the processor's cache meanwhile. More than
+    /// [`LOOKAHEAD`] of them are not looked at.
+    ///
+    /// [`LOOKAHEAD`]: crate::limits::LOOKAHEAD
+    pub fn foresee<'a>(&mut self, arrivals: impl Iterator<Item = (ConnectionId, &'a [u8])>) {
+        let connections = &mut self.connections;
+        self.dispatcher.foresee(arrivals.map(|(id, bytes)| {
+            connections.get_mut(id).filter(|it| it.expects_frame()).map(|_| bytes)
+        }));
+    }
+
     /// Bytes arrived.
     pub fn received(
         &mut self,
@@ -175,10 +188,12 @@ impl Engine {
         output: &mut impl Output,
     ) {
         self.counters_mut().bytes_received += bytes.len() as u64;
+        let known = self.dispatcher.arrivals.take(&self.dispatcher.executor.shard);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.input_over {
             return;
         }
+        self.dispatcher.first = known.filter(|_| connection.expects_frame());
         connection.received_at = millis(now);
         let skipped = connection.skip.min(bytes.len());
         connection.skip -= skipped;
@@ -186,6 +201,7 @@ impl Engine {
             connection.input_since = millis(now);
         }
         self.pump(id, &bytes[skipped..], now);
+        self.dispatcher.first = None;
         self.settle(id, now, output);
     }
 

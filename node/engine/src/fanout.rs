@@ -26,7 +26,7 @@ impl Dispatcher {
         let room = self.output_room(connection);
         let mut stopped = None;
         let mut rest = (0u16..).zip(keys).skip(usize::from(resume.next_part));
-        self.ahead.forget();
+        self.ahead.restart(None);
         loop {
             if self.ahead.is_used_up() {
                 let parts = rest.clone().map(|(part, key)| FrameAhead {

@@ -150,6 +150,16 @@ pub enum Event {
     Woken,
 }
 
+impl Event {
+    /// What arrived, if something did.
+    pub(crate) fn arrival(&self) -> Option<(ConnectionId, &[u8])> {
+        match self {
+            Event::Received { connection, piece } => Some((*connection, piece.bytes())),
+            _ => None,
+        }
+    }
+}
+
 /// What a driver has run short of, and what it has asked of the kernel, since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {

@@ -5,6 +5,7 @@
 //! much of it is drawn by lot. The world also checks what engines promise to it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use corelane_engine::limits::{MAIL_CREDITS, MAIL_LANE_SLOTS};
 use corelane_engine::{
@@ -215,12 +216,13 @@ impl World {
         self.cores[core].engine.begin_turn(now, now);
         let here = self.cores[core].here.clone();
         let first = if here.is_empty() { 0 } else { self.random.random_range(0..here.len()) };
+        let mut links = Vec::new();
         for at in 0..here.len() {
-            let link = here[(first + at) % here.len()];
-            if pace == Pace::Eager || self.random.random_bool(0.6) {
-                self.step_link(core, link, pace);
+            if self.lot(pace, 0.6) {
+                links.push(here[(first + at) % here.len()]);
             }
         }
+        self.step_links(core, &links, pace);
         self.take_mail(core, pace);
         self.tick(core, pace);
         let now = MonotonicUs(self.now_us);
@@ -281,12 +283,24 @@ impl World {
         }
     }
 
-    /// What may happen on one link of a core in one turn.
-    fn step_link(&mut self, core: usize, at: usize, pace: Pace) {
-        let Place::At { id, .. } = self.links[at].place else { return };
-        self.progress_send(core, at, id, pace);
-        self.progress_receive(core, at, id, pace);
-        self.progress_end(core, at, id, pace);
+    /// What may happen on some links of a core in one turn.
+    fn step_links(&mut self, core: usize, links: &[usize], pace: Pace) {
+        let place = |it: &Self, link: usize| match it.links[link].place {
+            Place::At { id, .. } => Some((link, id)),
+            _ => None,
+        };
+        let links: Vec<_> = links.iter().filter_map(|link| place(self, *link)).collect();
+        for &(link, id) in &links {
+            self.progress_send(core, link, id, pace);
+        }
+        let mut arrivals = Vec::new();
+        for &(link, id) in &links {
+            arrivals.extend(self.arrival(link, pace).map(|range| (link, id, range)));
+        }
+        self.deliver(core, &arrivals, pace);
+        for &(link, id) in &links {
+            self.progress_end(core, link, id, pace);
+        }
     }
 
     fn lot(&mut self, pace: Pace, chance: f64) -> bool {
@@ -319,26 +333,50 @@ impl World {
         state.engine.sent(id, packet, end, now, &mut state.effects);
     }
 
-    fn progress_receive(&mut self, core: usize, at: usize, id: ConnectionId, pace: Pace) {
-        let now = MonotonicUs(self.now_us);
+    /// What arrives on a link, if anything does.
+    fn arrival(&mut self, at: usize, pace: Pace) -> Option<Range<usize>> {
         let piece_bytes = self.piece_bytes(pace);
         if self.links[at].closing.is_some() {
             // Drained or broken: read and dropped.
             self.links[at].take(usize::MAX);
-            return;
+            return None;
         }
         if !self.links[at].is_read() || self.links[at].unread() == 0 || !self.lot(pace, 0.8) {
-            return;
+            return None;
         }
-        let (link, state) = (&mut self.links[at], &mut self.cores[core]);
+        let link = &mut self.links[at];
         if let Reading::Stopping(pieces) | Reading::Detaching(pieces) = &mut link.reading {
             *pieces -= 1;
         }
         let range = link.take(piece_bytes);
         link.delivered += range.len() as u64;
         self.progress += 1;
-        state.agenda = Agenda::Now;
-        state.engine.received(id, link.bytes(range), now, &mut state.effects);
+        Some(range)
+    }
+
+    /// Gives a core what has arrived on its links, foreseen as far as a real driver's turn may
+    /// be, or not at all.
+    fn deliver(
+        &mut self,
+        core: usize,
+        arrivals: &[(usize, ConnectionId, Range<usize>)],
+        pace: Pace,
+    ) {
+        let now = MonotonicUs(self.now_us);
+        let foreseen_max = if self.lot(pace, 0.8) { self.random.random_range(1..40) } else { 1 };
+        let (links, state) = (&self.links, &mut self.cores[core]);
+        for arrivals in arrivals.chunks(foreseen_max) {
+            if foreseen_max > 1 {
+                state.engine.foresee(
+                    arrivals.iter().map(|(at, id, range)| (*id, links[*at].bytes(range.clone()))),
+                );
+            }
+            for (at, id, range) in arrivals {
+                state.agenda = Agenda::Now;
+                let bytes = links[*at].bytes(range.clone());
+                state.engine.received(*id, bytes, now, &mut state.effects);
+            }
+        }
     }
 
     fn progress_end(&mut self, core: usize, at: usize, id: ConnectionId, pace: Pace) {

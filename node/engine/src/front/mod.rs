@@ -232,7 +232,7 @@ impl Dispatcher {
         let mut dialect = connection.dialect.take().expect("it speaks one");
         let moment = self.moment(now);
         let mut progress = Progress { consumed: 0, incomplete: None };
-        self.ahead.forget();
+        self.ahead.restart(None);
         let room = self.output_room(connection);
         let held_bytes_max = self.executor.config.output_bytes_max;
         while dialect.has_room(held_bytes_max) && self.has_room_within(connection, room) {
