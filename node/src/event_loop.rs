@@ -125,7 +125,7 @@ impl<D: Driver> EventLoop<D> {
             for number in 0.. {
                 if number % LOOKAHEAD == 0 {
                     let next = left.as_slice().iter().take(LOOKAHEAD);
-                    self.engine.foresee(next.filter_map(Event::arrival));
+                    self.engine.foresee(next.filter_map(Event::arrival), now);
                 }
                 let Some(event) = left.next() else { break };
                 self.handle(event, now);

@@ -5,7 +5,7 @@ use corelane_protocol::{
 };
 
 use crate::{
-    ClientFacts, ClusterFacts, Facts, Gather, Moment, NodeFacts, Part, Shape, Step, Taken,
+    ClientFacts, ClusterFacts, Facts, Gather, Manner, Moment, NodeFacts, Part, Step, Taken,
 };
 use crate::{memcached, resp};
 
@@ -78,7 +78,10 @@ trait Speaker {
 
 impl Speaker for memcached::Session {
     fn step<'a>(&'a mut self, input: &'a [u8], node: &Node, out: &mut Vec<u8>) -> Taken<'a> {
-        memcached::Session::step(self, input, node, MOMENT, out)
+        let told = told(self.manner(), input);
+        let taken = memcached::Session::step(self, input, node, MOMENT, out);
+        agrees(told, &taken);
+        taken
     }
 
     fn next_queued<'a>(&'a mut self, _: &Node, _: &mut Vec<u8>) -> Option<Step<'a>> {
@@ -88,20 +91,35 @@ impl Speaker for memcached::Session {
 
 impl Speaker for resp::Session {
     fn step<'a>(&'a mut self, input: &'a [u8], node: &Node, out: &mut Vec<u8>) -> Taken<'a> {
-        let plain = self.plain_get(input);
+        let told = told(self.manner(), input);
         let taken = resp::Session::step(self, input, node, MOMENT, out);
-        if let (Some(plain), Taken::Whole { consumed, step }) = (plain, &taken) {
-            assert_eq!(plain.consumed, *consumed);
-            let Step::One(part) = step else { panic!("a plain get is one request: {step:?}") };
-            assert_eq!(part.request, Request::Get { key: plain.key, least_version: None });
-            assert_eq!(part.shape, Shape::Resp(plain.shape));
-        }
-        assert!(plain.is_none() || matches!(taken, Taken::Whole { .. }));
+        agrees(told, &taken);
         taken
     }
 
     fn next_queued<'a>(&'a mut self, node: &Node, out: &mut Vec<u8>) -> Option<Step<'a>> {
         resp::Session::next_queued(self, node, MOMENT, out)
+    }
+}
+
+/// The length of the command at the front of the input, and what it asks if it is a plain one.
+fn told(manner: Option<Manner>, input: &[u8]) -> Option<(usize, Option<Part<'_>>)> {
+    let (bytes, ahead) = manner?.next(input, MOMENT)?;
+    Some((bytes, manner?.part(&ahead, &input[..bytes])))
+}
+
+/// What was told of a command is what it is.
+fn agrees(told: Option<(usize, Option<Part<'_>>)>, taken: &Taken<'_>) {
+    match (told, taken) {
+        (None, _) => {}
+        (Some((bytes, Some(part))), Taken::Whole { consumed, step: Step::One(one) }) => {
+            assert_eq!(bytes, *consumed);
+            assert_eq!((part.head, part.request), (one.head, one.request));
+            assert_eq!((part.shape, part.echo), (one.shape, one.echo));
+        }
+        (Some((_, None)), Taken::Whole { step: Step::Close, .. }) => {}
+        (Some((bytes, None)), Taken::Whole { consumed, .. }) => assert_eq!(bytes, *consumed),
+        (told, taken) => panic!("{told:?} is {taken:?}"),
     }
 }
 

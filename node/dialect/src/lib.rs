@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod detect;
 mod facts;
 pub mod fuzz;
@@ -25,6 +26,7 @@ mod number;
 pub mod resp;
 mod step;
 
+pub use ahead::{Ahead, Asks, Manner, Span};
 pub use detect::{Detected, Dialects, detect};
 pub use facts::{ClientFacts, ClusterFacts, ClusterNode, Facts, NodeFacts};
 pub use step::{Control, Gather, Moment, Part, Parts, Setting, Shape, Step, Taken, ValueHead};

@@ -10,7 +10,8 @@
 //! Looking ahead changes nothing: requests are decoded and executed one after the other as if
 //! it had not been.
 
-use corelane_protocol::{wire::FrameAhead, wire::PlainGet};
+use corelane_dialect::Ahead;
+use corelane_protocol::{Space, wire::PlainGet};
 use corelane_ring::{CoreMap, Slot, slot_of};
 use corelane_shard::{EntryHint, KeyHash, Shard};
 
@@ -34,15 +35,38 @@ pub(crate) enum Owner {
     Elsewhere(Slot),
 }
 
+/// What is known of a request beside its key, so that it need not be decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plain {
+    /// Nothing.
+    No,
+    /// It is a get of nothing but the value, of a native client.
+    Get(PlainGet),
+    /// It is this, in a dialect.
+    Command(Ahead),
+}
+
+/// A request that has arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coming<'k> {
+    /// Which request, as the caller counts.
+    pub(crate) at: usize,
+    /// Its length, where it stands by itself.
+    pub(crate) bytes: usize,
+    pub(crate) space: Space,
+    pub(crate) key: &'k [u8],
+    pub(crate) plain: Plain,
+}
+
 /// What is known of a request before its turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     /// Which request, as the caller counts.
     pub(crate) at: usize,
-    /// Length of its frame, where it has one.
+    /// Its length, where it stands by itself.
     pub(crate) bytes: usize,
-    /// Where it is a get of nothing but the value.
-    pub(crate) plain_get: Option<PlainGet>,
+    pub(crate) space: Space,
+    pub(crate) plain: Plain,
     pub(crate) owner: Owner,
 }
 
@@ -57,7 +81,8 @@ pub(crate) struct Lookahead {
 
 impl Default for Lookahead {
     fn default() -> Lookahead {
-        let nothing = Known { at: 0, bytes: 0, plain_get: None, owner: Owner::Core(0) };
+        let space = Space::default();
+        let nothing = Known { at: 0, bytes: 0, space, plain: Plain::No, owner: Owner::Core(0) };
         Lookahead { known: [nothing; LOOKAHEAD], next: 0, count: 0 }
     }
 }
@@ -85,14 +110,16 @@ impl Lookahead {
         &mut self,
         executor: &Executor,
         cores: &CoreMap,
-        frames: impl Iterator<Item = FrameAhead<'k>>,
+        requests: impl Iterator<Item = Coming<'k>>,
     ) {
         self.next = 0;
         let shard = &executor.shard;
         let mut count = 0;
-        for (frame, known) in frames.zip(&mut self.known) {
-            let FrameAhead { at, bytes, key, plain_get } = frame;
-            *known = Known { at, bytes, plain_get, owner: owner_of(executor, cores, key) };
+        // In this order, or one request too many would be looked for.
+        for (known, request) in self.known.iter_mut().zip(requests) {
+            let Coming { at, bytes, space, key, plain } = request;
+            let owner = owner_of(executor, cores, space, key);
+            *known = Known { at, bytes, space, plain, owner };
             count += 1;
         }
         self.count = count;
@@ -123,6 +150,14 @@ impl Lookahead {
         self.next += 1;
     }
 
+    /// Goes on past what was known of requests before `at`, which were taken otherwise.
+    #[inline]
+    pub(crate) fn pass(&mut self, at: usize, shard: &Shard) {
+        while self.known[..self.count].get(self.next).is_some_and(|known| known.at < at) {
+            self.advance(shard);
+        }
+    }
+
     /// [`Lookahead::next`], and on.
     #[inline]
     pub(crate) fn take(&mut self, at: usize, shard: &Shard) -> Option<Owner> {
@@ -148,13 +183,13 @@ impl Arrivals {
         &mut self,
         executor: &Executor,
         cores: &CoreMap,
-        pieces: impl Iterator<Item = Option<FrameAhead<'k>>>,
+        pieces: impl Iterator<Item = Option<Coming<'k>>>,
     ) {
         let next = self.next;
-        let frames = pieces.enumerate().filter_map(|(number, frame)| {
-            frame.map(|frame| FrameAhead { at: next + number, ..frame })
+        let requests = pieces.enumerate().filter_map(|(number, request)| {
+            request.map(|request| Coming { at: next + number, ..request })
         });
-        self.ahead.look(executor, cores, frames);
+        self.ahead.look(executor, cores, requests);
     }
 
     /// What is known of the next piece.
@@ -185,14 +220,14 @@ impl Known {
 
 /// Who executes requests for a key, whose memory is asked for if it is here.
 #[inline(always)]
-pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, key: &[u8]) -> Owner {
+pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, space: Space, key: &[u8]) -> Owner {
     let slot = slot_of(key);
     if !cores.owns_all() && !cores.owns(slot) {
         return Owner::Elsewhere(slot);
     }
     let core = cores.core_of(slot).0;
     if core == executor.config.core {
-        let hash = executor.key_in(slot, key).hash();
+        let hash = executor.shard.key(slot.number(), space.number(), key).hash();
         Owner::Here(KnownKey { hash, entry: executor.shard.prefetch_index(&hash) })
     } else {
         Owner::Core(core)

@@ -1,5 +1,6 @@
 //! One connection as the engine sees it, and the table of them.
 
+use corelane_dialect::Manner;
 use corelane_protocol::{ReplyHead, Status};
 use corelane_shard::Millis;
 
@@ -54,6 +55,15 @@ pub(crate) struct Resume {
     pub(crate) next_part: u16,
     /// The series that its parts belong to, where some went to other cores.
     pub(crate) series: Option<u16>,
+}
+
+/// What a request of a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expected {
+    /// A frame of the native protocol.
+    Frame,
+    /// A command of a dialect, which may be a plain one.
+    Command(Manner),
 }
 
 /// What a connection waits for in the middle of its input. Whoever lets it wait puts it where
@@ -221,13 +231,16 @@ impl Connection {
         matches!(self.session, Session::Fresh | Session::Open)
     }
 
-    /// Whether what arrives next begins with a frame of the native protocol, which is taken at
-    /// once.
-    pub(crate) fn expects_frame(&self) -> bool {
-        self.session == Session::Open
-            && self.dialect.is_none()
-            && !self.is_mid_frame()
-            && self.wait == Wait::No
+    /// What arrives next begins with, where it is taken at once.
+    #[inline]
+    pub(crate) fn expected(&self) -> Option<Expected> {
+        if self.session != Session::Open || self.is_mid_frame() || self.wait != Wait::No {
+            return None;
+        }
+        match &self.dialect {
+            None => Some(Expected::Frame),
+            Some(dialect) => dialect.manner().map(Expected::Command),
+        }
     }
 
     /// Whether the world was asked to close it.

@@ -1,19 +1,19 @@
 //! Bytes of a connection to requests, and each request to the core that executes it.
 
-use corelane_protocol::wire::{self, DecodeLimits, Decoded, FrameAhead, Refusal, RequestFrame};
+use corelane_protocol::wire::{self, DecodeLimits, Decoded, Refusal, RequestFrame};
 use corelane_protocol::{
-    Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Status, Welcome,
+    Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Space, Status, Welcome,
     limits::HEADER_BYTES, limits::KEY_BYTES_MAX, limits::VERSION,
 };
 use corelane_ring::{Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
-use crate::ahead::{Arrivals, Known, Lookahead, Owner, owner_of};
+use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_of};
 use crate::config::EngineConfig;
-use crate::connection::{Connection, Session};
+use crate::connection::{Connection, Expected, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
-use crate::front::{Clients, Desk, Greeting, WallClock};
+use crate::front::{Clients, Desk, Greeting, WallClock, commands_ahead};
 use crate::intake::Admission;
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
 use crate::load::Load;
@@ -128,7 +128,7 @@ impl Dispatcher {
         // Nothing that the requests of one connection do changes it meanwhile.
         let room = self.output_room(connection);
         let first = self.first.take();
-        self.ahead.restart(first.filter(|_| connection.session == Session::Open));
+        self.ahead.restart(first.filter(|known| known.bytes <= bytes.len()));
         while self.has_room_within(connection, room) {
             let limits = self.limits_of(connection);
             if self.ahead.is_used_up() && connection.session == Session::Open {
@@ -235,22 +235,30 @@ impl Dispatcher {
         executed
     }
 
-    /// Looks ahead over the next frames of some bytes, the first of which is number `from`.
-    #[inline]
     /// Asks for the memory of the keys in pieces that are about to be dealt with, where each is
-    /// one whole frame; of a longer one, dispatch looks ahead at many.
-    pub(crate) fn foresee<'a>(&mut self, pieces: impl Iterator<Item = Option<&'a [u8]>>) {
-        let limits = self.limits;
-        let frames = pieces.map(|piece| {
-            let piece = piece?;
-            wire::look_ahead(piece, &limits).next().filter(|frame| frame.bytes == piece.len())
+    /// one whole request; of a longer one, dispatch looks ahead at many.
+    pub(crate) fn foresee<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = Option<(Expected, &'a [u8])>>,
+        now: MonotonicUs,
+    ) {
+        let (limits, moment) = (self.limits, self.moment(now));
+        let requests = pieces.map(|piece| {
+            let (expected, bytes) = piece?;
+            let request = match expected {
+                Expected::Frame => frames_ahead(bytes, &limits).next(),
+                Expected::Command(manner) => commands_ahead(bytes, 0, &manner, moment).next(),
+            };
+            request.filter(|request| request.bytes == bytes.len())
         });
-        self.arrivals.look(&self.executor, &self.slots.cores, frames);
+        self.arrivals.look(&self.executor, &self.slots.cores, requests);
     }
 
+    /// Looks ahead over the next frames of some bytes, the first of which is number `from`.
+    #[inline]
     fn look_ahead(&mut self, bytes: &[u8], from: usize) {
-        let frames = wire::look_ahead(bytes, &self.limits);
-        let frames = frames.map(|frame| FrameAhead { at: from + frame.at, ..frame });
+        let frames = frames_ahead(bytes, &self.limits);
+        let frames = frames.map(|frame| Coming { at: from + frame.at, ..frame });
         self.ahead.look(&self.executor, &self.slots.cores, frames);
     }
 
@@ -268,7 +276,7 @@ impl Dispatcher {
         let time = millis(now);
         while out.len() + executor.leases.bytes() < room
             && let Some(known) = ahead.next(at)
-            && let Known { plain_get: Some(get), owner: Owner::Here(key), .. } = known
+            && let Known { plain: Plain::Get(get), owner: Owner::Here(key), .. } = known
         {
             let frame = &bytes[at..at + known.bytes];
             let mut head = RequestHead { id: get.id, epoch: get.epoch, ..RequestHead::default() };
@@ -317,9 +325,15 @@ impl Dispatcher {
         self.execute_here(head, request, now, out);
     }
 
-    /// Who executes a request, if it has a key.
+    /// Who executes a native client's request, if it has a key.
     pub(crate) fn owner(&self, request: &Request<'_>) -> Option<Owner> {
-        Some(owner_of(&self.executor, &self.slots.cores, request.key()?))
+        Some(self.owner_of(request.key()?))
+    }
+
+    /// Who executes native clients' requests for a key.
+    #[inline]
+    pub(crate) fn owner_of(&self, key: &[u8]) -> Owner {
+        owner_of(&self.executor, &self.slots.cores, Space::default(), key)
     }
 
     /// Answers a request whose slot is not served here with where it belongs.
@@ -516,4 +530,14 @@ impl Dispatcher {
         wire::encode_reply(&head, &Reply::Welcome(welcome), &mut connection.output);
         Taken::Whole
     }
+}
+
+/// Frames of native clients, as far as they may be looked ahead at.
+#[inline]
+fn frames_ahead<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> impl Iterator<Item = Coming<'a>> {
+    let space = Space::default();
+    wire::look_ahead(bytes, limits).map(move |frame| {
+        let wire::FrameAhead { at, bytes, key, plain_get } = frame;
+        Coming { at, bytes, space, key, plain: plain_get.map_or(Plain::No, Plain::Get) }
+    })
 }

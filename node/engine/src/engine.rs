@@ -172,11 +172,17 @@ impl Engine {
     /// [`LOOKAHEAD`] of them are not looked at.
     ///
     /// [`LOOKAHEAD`]: crate::limits::LOOKAHEAD
-    pub fn foresee<'a>(&mut self, arrivals: impl Iterator<Item = (ConnectionId, &'a [u8])>) {
+    pub fn foresee<'a>(
+        &mut self,
+        arrivals: impl Iterator<Item = (ConnectionId, &'a [u8])>,
+        now: MonotonicUs,
+    ) {
         let connections = &mut self.connections;
-        self.dispatcher.foresee(arrivals.map(|(id, bytes)| {
-            connections.get_mut(id).filter(|it| it.expects_frame()).map(|_| bytes)
-        }));
+        let pieces = arrivals.map(|(id, bytes)| {
+            let expected = connections.get_mut(id)?.expected()?;
+            Some((expected, bytes))
+        });
+        self.dispatcher.foresee(pieces, now);
     }
 
     /// Bytes arrived.
@@ -193,7 +199,7 @@ impl Engine {
         if connection.input_over {
             return;
         }
-        self.dispatcher.first = known.filter(|_| connection.expects_frame());
+        self.dispatcher.first = known.filter(|_| connection.expected().is_some());
         connection.received_at = millis(now);
         let skipped = connection.skip.min(bytes.len());
         connection.skip -= skipped;

@@ -308,11 +308,6 @@ impl Executor {
         ((before - self.shard.len()) as usize, outcome)
     }
 
-    /// The shard's form of a native client's key, whose slot is known.
-    pub(crate) fn key_in<'k>(&self, slot: Slot, key: &'k [u8]) -> Key<'k> {
-        self.shard.key(slot.number(), Space::default().number(), key)
-    }
-
     fn get(
         &mut self,
         head: &RequestHead,

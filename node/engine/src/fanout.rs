@@ -2,10 +2,11 @@
 //! Each becomes frames for the cores concerned; the connection collects the replies and
 //! ends the series when the last core has answered.
 
-use corelane_protocol::wire::FrameAhead;
-use corelane_protocol::{Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, wire};
+use corelane_protocol::{
+    Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, Space, wire,
+};
 
-use crate::ahead::Owner;
+use crate::ahead::{Coming, Owner, Plain};
 use crate::connection::{Connection, Resume};
 use crate::dispatch::{Dispatcher, Taken};
 use crate::execute::reply_head;
@@ -29,11 +30,12 @@ impl Dispatcher {
         self.ahead.restart(None);
         loop {
             if self.ahead.is_used_up() {
-                let parts = rest.clone().map(|(part, key)| FrameAhead {
+                let parts = rest.clone().map(|(part, key)| Coming {
                     at: usize::from(part),
                     bytes: 0,
+                    space: Space::default(),
                     key,
-                    plain_get: None,
+                    plain: Plain::No,
                 });
                 self.ahead.look(&self.executor, &self.slots.cores, parts);
             }

@@ -21,7 +21,7 @@ use corelane_ring::slot_of;
 use corelane_shard::{Upload, WriteError};
 
 use crate::ConnectionId;
-use crate::ahead::{Owner, owner_of};
+use crate::ahead::Owner;
 use crate::dispatch::Dispatcher;
 use crate::execute::{Executor, millis, refused, reply_head, words, write_failure};
 use crate::limits::{INPUT_BYTES_SMALL, UPLOAD_BYTES_A_TURN, UPLOAD_BYTES_MIN};
@@ -308,7 +308,7 @@ impl Dispatcher {
 
     /// Whether a key does not belong to this core, which is answered.
     fn is_turned_away(&mut self, head: &RequestHead, key: &[u8], out: &mut Vec<u8>) -> bool {
-        let ours = matches!(owner_of(&self.executor, &self.slots.cores, key), Owner::Here(_));
+        let ours = matches!(self.owner_of(key), Owner::Here(_));
         if !ours {
             self.turn_away(head, slot_of(key), out);
         }

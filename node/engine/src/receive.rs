@@ -3,7 +3,7 @@
 
 use corelane_protocol::MonotonicUs;
 
-use crate::ahead::{Owner, owner_of};
+use crate::ahead::Owner;
 use crate::connection::{Connection, Session, Wait};
 use crate::dispatch::{Dispatcher, Progress};
 use crate::intake::{Begun, Intake, front_of, is_large, worth_waiting_for};
@@ -173,7 +173,7 @@ impl Dispatcher {
             }
         };
         connection.session = Session::Open;
-        let owner = owner_of(&self.executor, &self.slots.cores, front.set.key);
+        let owner = self.owner_of(front.set.key);
         if let Owner::Core(owner) = owner {
             self.executor.counters.forwarded_out += 1;
             let remote = connection.remote.get_or_insert_default();

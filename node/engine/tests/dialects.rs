@@ -6,6 +6,7 @@ mod harness;
 use std::collections::BTreeMap;
 
 use corelane_dialect::Dialects;
+use corelane_engine::limits::TURN_BYTES;
 use corelane_engine::{EngineConfig, SendEnd};
 use harness::{Node, Wire, config};
 use rand::rngs::StdRng;
@@ -248,4 +249,30 @@ fn connections_of_all_cores_are_listed_and_closed() {
     node.advance_ms(1_000);
     assert_eq!(node.seen(other).closing.len(), 1);
     assert!(node.seen(one).closing.is_empty());
+}
+
+#[test]
+fn a_piece_that_was_announced_may_find_its_share_of_the_turn_used_up() {
+    let mut node = node(1);
+    let native = node.connect(0);
+    let key = b"0123456789";
+    let get = harness::get(1, key);
+    assert_eq!(node.ask(native, &harness::hello(0, None, b"")).len(), 1);
+    let resp = node.connect(0);
+    assert_eq!(say(&mut node, resp, "PING\r\n"), "+PONG\r\n");
+    for (wire, command) in [(native, get), (resp, command(&[b"GET", key]))] {
+        node.turn(0);
+        let sent_before = node.seen(wire).sent.len();
+        let before = TURN_BYTES / command.len();
+        assert_ne!(TURN_BYTES % command.len(), 0, "a part of the second piece has room");
+        let pieces = [command.repeat(before), command.clone()];
+        for piece in &pieces {
+            let announced = std::iter::once((wire.id, piece.as_slice()));
+            node.engines[0].foresee(announced, node.now);
+            node.receive(wire, piece);
+        }
+        node.work();
+        let answers = node.seen(wire).sent.len() - sent_before;
+        assert_eq!((answers % (before + 1), answers > before), (0, true));
+    }
 }

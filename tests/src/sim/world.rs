@@ -367,9 +367,9 @@ impl World {
         let (links, state) = (&self.links, &mut self.cores[core]);
         for arrivals in arrivals.chunks(foreseen_max) {
             if foreseen_max > 1 {
-                state.engine.foresee(
-                    arrivals.iter().map(|(at, id, range)| (*id, links[*at].bytes(range.clone()))),
-                );
+                let pieces =
+                    arrivals.iter().map(|(at, id, range)| (*id, links[*at].bytes(range.clone())));
+                state.engine.foresee(pieces, now);
             }
             for (at, id, range) in arrivals {
                 state.agenda = Agenda::Now;

@@ -1,24 +1,44 @@
 //! Lines of the text protocol: where they end, the words on them, numbers among the words.
 
+const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
+
+/// The highest bit of each byte that is zero. Above the lowest of them it may be wrong, but
+/// only the lowest is asked for.
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
 /// Where a byte first stands.
 ///
 /// Eight bytes at a time, by the test for a zero byte in a word (Warren, "Hacker's Delight",
 /// 6-1); lines are too short for the set-up of a vectored search to pay.
 pub(super) fn find(wanted: u8, bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
     let pattern = ONES * u64::from(wanted);
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let difference = u64::from_le_bytes(*word) ^ pattern;
-        // Above the lowest zero byte it may be wrong, but only the lowest is asked for.
-        let zeros = difference.wrapping_sub(ONES) & !difference & HIGHS;
-        if zeros != 0 {
-            return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
+        let found = zeros(u64::from_le_bytes(*word) ^ pattern);
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
     let position = rest.iter().position(|byte| *byte == wanted)?;
     Some(words.len() * 8 + position)
+}
+
+/// Where the first of two bytes stands; see [`find`].
+pub(super) fn find_either(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
+    let (patterns, mut start) = ([ONES * u64::from(one), ONES * u64::from(other)], 0);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ patterns[0]) | zeros(word ^ patterns[1]);
+        if found != 0 {
+            return Some(start + found.trailing_zeros() as usize / 8);
+        }
+        start += 8;
+    }
+    Some(start + rest.iter().position(|byte| *byte == one || *byte == other)?)
 }
 
 /// A line without what ended it: LF, or CR and LF. A line of CR alone keeps it, as
@@ -124,6 +144,12 @@ mod tests {
             }
         }
         assert_eq!(find(1, &[0, 0, 0, 1, 0, 1, 1, 1]), Some(3));
+        for end in 0..bytes.len() {
+            for (one, other) in [(1, 2), (b' ', b'\n'), (0, 128), (255, 4)] {
+                let slow = bytes[..end].iter().position(|byte| [one, other].contains(byte));
+                assert_eq!(find_either(one, other, &bytes[..end]), slow, "{one} {other} ..{end}");
+            }
+        }
     }
 
     #[test]

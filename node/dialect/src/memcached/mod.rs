@@ -6,6 +6,7 @@
 //! bytes ◄─ Shape::render ◄──────────────────────────── Reply
 //! ```
 
+mod ahead;
 mod base64;
 mod classic;
 mod gather;
@@ -16,6 +17,7 @@ mod session;
 mod shape;
 mod time;
 
+pub(crate) use ahead::ahead;
 pub use classic::KeyParts as Parts;
 pub use gather::{Gather, Gathering, Page};
 pub use session::Session;

@@ -1,13 +1,16 @@
 //! One connection that speaks memcached, and its commands as steps.
 
+use corelane_protocol::Space;
+
 use super::Parsed;
 use super::classic;
 use super::limits::{AUTHENTICATION_BYTES_MAX, GET_LINE_BYTES_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX};
 use super::line::{Arguments, Words, find, unsigned, without_return};
 use super::meta;
-use super::shape::{Place, Unique};
+use super::shape::{Place, Shape, Unique};
+use crate::ahead::Manner;
 use crate::facts::Facts;
-use crate::step::{Moment, Step, Taken};
+use crate::step::{self, Moment, Step, Taken};
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -45,6 +48,21 @@ impl Session {
     pub fn new(value_bytes_max: usize, facts: &dyn Facts) -> Session {
         let access = if facts.needs_token() { Access::Barred } else { Access::Open };
         Session { value_bytes_max, access, skip: 0, searched: 0, key: [0; KEY_BYTES_MAX] }
+    }
+
+    /// How plain commands are taken, while nothing about the connection makes them more than
+    /// what they say.
+    #[inline]
+    pub fn manner(&self) -> Option<Manner> {
+        (self.skip == 0 && self.searched == 0 && self.access == Access::Open).then_some(Manner {
+            space: Space::default(),
+            get: step::Shape::Memcached(Shape::Value {
+                unique: Unique::Untold,
+                place: Place::Only,
+            }),
+            set: step::Shape::Memcached(Shape::Stored),
+            value_bytes_max: self.value_bytes_max,
+        })
     }
 
     /// Takes one command from the front of the input. What it says of itself is appended to

@@ -10,6 +10,7 @@
 //! `transaction`) or answers from what the connection and the node know of themselves
 //! (`connection`, `client`, `commands`, `config`, `info`, `cluster`, `server`).
 
+mod ahead;
 mod parse;
 mod session;
 mod table;
@@ -33,11 +34,12 @@ mod parts;
 mod shape;
 mod write;
 
+pub(crate) use ahead::ahead;
 pub use client::{ClientFilter, describe_client};
 pub use compatibility::compatibility;
 pub use gather::{Gather, GatherKind, Gathering};
 pub use info::Sections;
 pub use parts::Parts;
-pub use session::{Agreed, PlainGet, Session};
+pub use session::{Agreed, Session};
 pub use shape::{Clock, Form, Refused, Shape};
 pub use write::Revision;

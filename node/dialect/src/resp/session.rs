@@ -1,6 +1,5 @@
 //! One connection that speaks RESP: what it has agreed on, and its commands as steps.
 
-use corelane_protocol::limits::KEY_BYTES_MAX;
 use corelane_protocol::{Reply, Space, Watches};
 
 use super::call::{Call, Refusal};
@@ -9,9 +8,10 @@ use super::shape::{Form, Shape};
 use super::table::{self, Command, Flags};
 use super::transaction::{self, Queue, Transaction, Watched};
 use super::write::{self, Revision};
+use crate::ahead::Manner;
 use crate::facts::{ClientFacts, Facts};
 use crate::limits::COMMAND_BYTES_SPARE;
-use crate::step::{Moment, Step, Taken};
+use crate::step::{self, Moment, Step, Taken};
 
 /// Which commands are answered (`CLIENT REPLY`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,19 +83,6 @@ pub struct Agreed {
     unauthorized: bool,
 }
 
-/// A get that needs nothing but a lookup and its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlainGet<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// Its space.
-    pub space: Space,
-    /// How it is answered.
-    pub shape: Shape,
-    /// The command's length in the input.
-    pub consumed: usize,
-}
-
 impl Session {
     /// A connection that has sent nothing yet, of a node that takes values up to this
     /// length, in bytes.
@@ -116,43 +103,24 @@ impl Session {
         }
     }
 
-    /// The get at the front of the input, if there is one as clients write them, and
-    /// nothing about the connection makes it more than a lookup. Such gets may be taken one
-    /// after the other, and looked up together.
+    /// How plain commands are taken, while nothing about the connection makes them more than
+    /// what they say.
     #[inline]
-    pub fn plain_get<'a>(&self, input: &'a [u8]) -> Option<PlainGet<'a>> {
-        let (head, rest) = input.split_first_chunk::<14>()?;
+    pub fn manner(&self) -> Option<Manner> {
         let state = &self.state;
-        let is_get = head[..8] == *b"*2\r\n$3\r\n"
-            && head[8..11].eq_ignore_ascii_case(b"get")
-            && head[11..] == *b"\r\n$";
-        if !is_get
-            || self.parser.is_midway()
+        if self.parser.is_midway()
             || state.unauthorized
             || state.transaction.is_some()
             || state.replies != Replies::On
         {
             return None;
         }
-        let mut length = 0;
-        let mut digits = 0;
-        while let Some(digit) = rest.get(digits).map(|byte| byte.wrapping_sub(b'0'))
-            && digit <= 9
-            && digits < 5
-        {
-            length = length * 10 + usize::from(digit);
-            digits += 1;
-        }
-        let is_canonical = digits == 1 || (digits > 1 && rest[0] != b'0');
-        let after = rest.get(digits..)?.strip_prefix(b"\r\n")?;
-        if !is_canonical || length > KEY_BYTES_MAX || after.len() < length + 2 {
-            return None;
-        }
-        Some(PlainGet {
-            key: &after[..length],
+        let shape = |form| step::Shape::Resp(Shape { form, revision: state.revision });
+        Some(Manner {
             space: state.space,
-            shape: Shape { form: Form::Value, revision: state.revision },
-            consumed: head.len() + digits + 2 + length + 2,
+            get: shape(Form::Value),
+            set: shape(Form::Done),
+            value_bytes_max: self.bounds.string_bytes_max,
         })
     }
 

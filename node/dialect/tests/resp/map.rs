@@ -349,15 +349,18 @@ pub(crate) fn converse(node: &Node, input: &[u8], piece: usize) -> Vec<u8> {
     let (mut out, mut start) = (Vec::new(), 0);
     for end in (piece..input.len()).step_by(piece).chain([input.len()]) {
         loop {
-            // Both ways to take a get must agree.
+            // Both ways to take a plain command must agree.
             let here = &input[start..end];
-            let plain = session.plain_get(here).map(|plain| (plain.key.to_vec(), plain.consumed));
+            let manner = session.manner();
+            let told = manner.as_ref().and_then(|manner| manner.next(here, MOMENT));
             let taken = session.step(here, node, MOMENT, &mut out);
             let Taken::Whole { consumed, step } = taken else { break };
-            if let Some((key, length)) = plain {
+            if let (Some(manner), Some((length, ahead))) = (manner, told) {
                 assert_eq!(consumed, length);
-                let Step::One(part) = &step else { panic!("{step:?}") };
-                assert_eq!(part.request, Request::Get { key: &key, least_version: None });
+                if let Some(told) = manner.part(&ahead, here) {
+                    let Step::One(part) = &step else { panic!("{step:?}") };
+                    assert_eq!((part.head, part.request), (told.head, told.request));
+                }
             }
             start += consumed;
             match map.carry_out(step, node, &mut out) {

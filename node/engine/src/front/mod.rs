@@ -20,10 +20,11 @@ mod transaction;
 mod walk;
 
 pub use facts::About;
+pub(crate) use plain::commands_ahead;
 
 use corelane_dialect::{
-    ClientFacts, Control, Detected, Gather, Moment, Part, Setting, Step, Taken, detect, memcached,
-    resp,
+    ClientFacts, Control, Detected, Gather, Manner, Moment, Part, Setting, Step, Taken, detect,
+    memcached, resp,
 };
 use corelane_protocol::wire::{ReplyDecoded, between_cores, encode_reply};
 use corelane_protocol::{
@@ -33,6 +34,7 @@ use corelane_ring::Slot;
 
 use self::facts::{Client, View};
 use self::order::{Commands, Drained, Gathering, World};
+use self::plain::Run;
 use self::route::{Place, place_of};
 use self::transaction::{Builder, refusal};
 use self::walk::Walk;
@@ -46,6 +48,16 @@ use crate::packet::Leases;
 enum Speech {
     Resp(resp::Session),
     Memcached(memcached::Session),
+}
+
+impl Speech {
+    /// How plain commands are taken, while they are no more than what they say.
+    fn manner(&self) -> Option<Manner> {
+        match self {
+            Speech::Resp(session) => session.manner(),
+            Speech::Memcached(session) => session.manner(),
+        }
+    }
 }
 
 /// A connection that speaks a dialect.
@@ -67,6 +79,12 @@ impl Dialect {
     /// Whether every command was answered.
     pub(crate) fn is_quiet(&self) -> bool {
         self.commands.is_empty()
+    }
+
+    /// How its next command is taken if it is a plain one and may be answered at once.
+    #[inline]
+    pub(crate) fn manner(&self) -> Option<Manner> {
+        if self.commands.is_empty() { self.speech.manner() } else { None }
     }
 
     /// The connection as clients see it.
@@ -232,25 +250,35 @@ impl Dispatcher {
         let mut dialect = connection.dialect.take().expect("it speaks one");
         let moment = self.moment(now);
         let mut progress = Progress { consumed: 0, incomplete: None };
-        self.ahead.restart(None);
         let room = self.output_room(connection);
+        let run = |speech: &Speech| Some(Run { bytes, manner: speech.manner()?, room, moment });
+        let mut plain = run(&dialect.speech);
+        let first = self.first.take().filter(|known| {
+            let space = plain.as_ref().map(|plain| plain.manner.space);
+            space == Some(known.space) && known.bytes <= bytes.len()
+        });
+        self.ahead.restart(first);
         let held_bytes_max = self.executor.config.output_bytes_max;
         while dialect.has_room(held_bytes_max) && self.has_room_within(connection, room) {
-            let input = &bytes[progress.consumed..];
-            if let Speech::Resp(session) = &dialect.speech
-                && dialect.commands.is_empty()
-                && let Some(taken) = self.plain_resp(session, input, &mut connection.output, moment)
-            {
-                connection.add_leases(0, &mut self.executor.leases);
-                progress.consumed += taken;
-                continue;
+            let from = progress.consumed;
+            if let Some(plain) = &plain {
+                progress.consumed = self.take_plain(connection, &mut dialect.commands, plain, from);
+                if progress.consumed > from {
+                    continue;
+                }
             }
-            if input.is_empty() {
+            if from == bytes.len() {
                 break;
             }
-            match self.command(connection, &mut dialect, input, moment) {
+            match self.command(connection, &mut dialect, &bytes[from..], moment) {
                 Ok(consumed) => {
                     progress.consumed += consumed;
+                    self.ahead.pass(progress.consumed, &self.executor.shard);
+                    let manner = plain.map(|plain| plain.manner);
+                    plain = run(&dialect.speech);
+                    if plain.as_ref().map(|plain| plain.manner) != manner {
+                        self.ahead.restart(None);
+                    }
                     if dialect.commands.is_barred() {
                         // Nothing comes after it before its answer, which may be there.
                         connection.dialect = Some(dialect);
@@ -684,7 +712,7 @@ impl Dispatcher {
     }
 
     /// One moment on both clocks.
-    fn moment(&self, now: MonotonicUs) -> Moment {
+    pub(crate) fn moment(&self, now: MonotonicUs) -> Moment {
         Moment { now, unix_ms: self.desk.wall_clock.at(now) }
     }
 

@@ -1,32 +1,84 @@
 //! The two requests that nearly all requests are, rendered straight from the shard. Everything
 //! else gives the same answers to them, a little slower.
 
-use corelane_dialect::{Moment, Part, Shape, ValueHead, resp};
-use corelane_protocol::{
-    Answer, OldValue, Reply, Request, SetCondition, Space, Status, Ttl, WantVersion,
-};
-use corelane_ring::slot_of;
-use corelane_shard::{Key, Write};
+use corelane_dialect::{Asks, Manner, Moment, Part, Shape, ValueHead, resp};
+use corelane_protocol::{Answer, OldValue, Reply, Request, SetCondition, Status, Ttl, WantVersion};
+use corelane_shard::Write;
 
+use super::order::Commands;
+use crate::ahead::{Coming, Known, KnownKey, Owner, Plain, owner_of};
+use crate::connection::Connection;
 use crate::dispatch::Dispatcher;
-use crate::execute::{millis, words};
+use crate::execute::{Executor, millis, words};
 use crate::limits::LEASE_BYTES_MIN;
 
+/// Input of one connection, some of which are plain commands.
+pub(super) struct Run<'r> {
+    pub(super) bytes: &'r [u8],
+    pub(super) manner: Manner,
+    /// The output's length at which the next command waits.
+    pub(super) room: usize,
+    pub(super) moment: Moment,
+}
+
 impl Dispatcher {
-    /// Answers the get at the front of the input of a RESP connection on which nothing is
-    /// outstanding, if there is one and its key is of this core. Its length.
+    /// Takes the plain commands from `from` on, as long as there is room. Returns where the
+    /// next command begins.
     #[inline]
-    pub(super) fn plain_resp(
+    pub(super) fn take_plain(
         &mut self,
-        session: &resp::Session,
-        input: &[u8],
-        out: &mut Vec<u8>,
-        moment: Moment,
-    ) -> Option<usize> {
-        let get = session.plain_get(input)?;
-        let key = self.key_here(get.space, get.key)?;
-        self.get_rendered(&key, Shape::Resp(get.shape), b"", out, moment);
-        Some(get.consumed)
+        connection: &mut Connection,
+        commands: &mut Commands,
+        run: &Run<'_>,
+        from: usize,
+    ) -> usize {
+        if self.ahead.is_used_up() {
+            let coming = commands_ahead(run.bytes, from, &run.manner, run.moment);
+            self.ahead.look(&self.executor, &self.slots.cores, coming);
+        }
+        if commands.is_empty() {
+            let at = self.answer_plain(run, from, &mut connection.output);
+            connection.add_leases(0, &mut self.executor.leases);
+            if at > from {
+                return at;
+            }
+        }
+        if let Some(known) = self.ahead.next(from)
+            && let Plain::Command(command) = &known.plain
+            && let end = from + known.bytes
+            && let Some(part) = run.manner.part(command, &run.bytes[from..end])
+        {
+            self.ahead.advance(&self.executor.shard);
+            self.one(connection, commands, &part, run.moment);
+            return end;
+        }
+        from
+    }
+
+    /// Answers the gets and sets of this core that are next, by what looking ahead found out,
+    /// until `out` is as long as it may be. Returns where the next command begins.
+    fn answer_plain(&mut self, run: &Run<'_>, from: usize, out: &mut Vec<u8>) -> usize {
+        let Run { bytes, ref manner, room, moment } = *run;
+        let Dispatcher { executor, ahead, .. } = self;
+        let mut at = from;
+        while out.len() + executor.leases.bytes() < room
+            && let Some(known) = ahead.next(at)
+            && let Known { plain: Plain::Command(command), owner: Owner::Here(hint), .. } = known
+        {
+            let text = &bytes[at..at + known.bytes];
+            let key = command.key.of(text);
+            match command.asks {
+                Asks::Get => executor.get_rendered(key, hint, manner.get, key, moment, out),
+                Asks::Set { value, user_flags, ttl } => {
+                    let set = PlainSet { key, value: value.of(text), user_flags, ttl };
+                    executor.set_rendered(&set, hint, manner.set, b"", moment, out);
+                }
+                Asks::Other => break,
+            }
+            at += text.len();
+            ahead.advance(&executor.shard);
+        }
+        at
     }
 
     /// Carries a request out and renders its reply, if it is a plain one of this core. Whether
@@ -41,10 +93,14 @@ impl Dispatcher {
         {
             return false;
         }
+        let here = |key: &[u8]| match owner_of(&self.executor, &self.slots.cores, head.space, key) {
+            Owner::Here(hint) => Some(hint),
+            Owner::Core(_) | Owner::Elsewhere(_) => None,
+        };
         match request {
             Request::Get { key, least_version: None } => {
-                let Some(key) = self.key_here(head.space, key) else { return false };
-                self.get_rendered(&key, *shape, echo, out, moment);
+                let Some(hint) = here(key) else { return false };
+                self.executor.get_rendered(key, &hint, *shape, echo, moment, out);
                 true
             }
             Request::Set(set)
@@ -52,54 +108,64 @@ impl Dispatcher {
                     && set.ttl != Ttl::Keep
                     && set.old == OldValue::Omit =>
             {
-                let Some(key) = self.key_here(head.space, set.key) else { return false };
-                let executor = &mut self.executor;
-                executor.counters.requests_set += 1;
-                let at = millis(moment.now);
-                let expiry = executor.expiry(set.ttl, None, at);
-                let user_flags = set.user_flags;
-                let write = Write { value: set.value, user_flags, expiry, version: None };
-                let reply = match executor.write(&key, write, at) {
-                    Ok(()) => Reply::Done { version: None },
-                    Err(status) => {
-                        executor.counters.failures += 1;
-                        Reply::Failed { status, message: words(status) }
-                    }
-                };
-                shape.render(echo, &reply, moment, out);
+                let Some(hint) = here(set.key) else { return false };
+                let corelane_protocol::Set { key, value, user_flags, ttl, .. } = *set;
+                let set = PlainSet { key, value, user_flags, ttl };
+                self.executor.set_rendered(&set, &hint, *shape, echo, moment, out);
                 true
             }
             _ => false,
         }
     }
+}
 
-    /// A key of this core.
-    #[inline]
-    fn key_here<'k>(&self, space: Space, key: &'k [u8]) -> Option<Key<'k>> {
-        let slot = slot_of(key);
-        let cores = &self.slots.cores;
-        (cores.owns(slot) && cores.core_of(slot).0 == self.executor.config.core)
-            .then(|| self.executor.shard.key(slot.number(), space.number(), key))
-    }
+/// The commands of a connection from `from` on, as far as they may be looked ahead at.
+#[inline]
+pub(crate) fn commands_ahead<'a>(
+    bytes: &'a [u8],
+    from: usize,
+    manner: &Manner,
+    moment: Moment,
+) -> impl Iterator<Item = Coming<'a>> {
+    let mut at = from;
+    std::iter::from_fn(move || {
+        let rest = &bytes[at..];
+        let (length, told) = manner.next(rest, moment)?;
+        let (key, plain) = (told.key.of(rest), Plain::Command(told));
+        let coming = Coming { at, bytes: length, space: manner.space, key, plain };
+        at += length;
+        Some(coming)
+    })
+}
 
+/// A set whatever was there.
+struct PlainSet<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    user_flags: u32,
+    ttl: Ttl,
+}
+
+impl Executor {
     #[inline]
     fn get_rendered(
         &mut self,
-        key: &Key<'_>,
+        key: &[u8],
+        known: &KnownKey,
         shape: Shape,
         echo: &[u8],
-        out: &mut Vec<u8>,
         moment: Moment,
+        out: &mut Vec<u8>,
     ) {
-        let executor = &mut self.executor;
-        executor.counters.requests_get += 1;
-        let Some(entry) = executor.shard.get(key, millis(moment.now)) else {
-            executor.counters.misses += 1;
+        self.counters.requests_get += 1;
+        let key = self.shard.key_of(known.hash, key);
+        let Some(entry) = self.shard.get_ahead(&key, known.entry, millis(moment.now)) else {
+            self.counters.misses += 1;
             let reply = Reply::Failed { status: Status::NotFound, message: "" };
             shape.render(echo, &reply, moment, out);
             return;
         };
-        executor.counters.hits += 1;
+        self.counters.hits += 1;
         let head = ValueHead {
             bytes: entry.value.len(),
             user_flags: entry.user_flags,
@@ -112,10 +178,35 @@ impl Dispatcher {
             None if head.bytes >= LEASE_BYTES_MIN
                 && let Some(lease) = entry.value.lease() =>
             {
-                executor.leases.push(out.len(), lease);
+                self.leases.push(out.len(), lease);
             }
             None => entry.value.chunks().for_each(|chunk| out.extend_from_slice(chunk)),
         }
         shape.value_trailer(out);
+    }
+
+    #[inline]
+    fn set_rendered(
+        &mut self,
+        set: &PlainSet<'_>,
+        known: &KnownKey,
+        shape: Shape,
+        echo: &[u8],
+        moment: Moment,
+        out: &mut Vec<u8>,
+    ) {
+        self.counters.requests_set += 1;
+        let at = millis(moment.now);
+        let key = self.shard.key_of(known.hash, set.key);
+        let expiry = self.expiry(set.ttl, None, at);
+        let PlainSet { value, user_flags, .. } = *set;
+        let reply = match self.write(&key, Write { value, user_flags, expiry, version: None }, at) {
+            Ok(()) => Reply::Done { version: None },
+            Err(status) => {
+                self.counters.failures += 1;
+                Reply::Failed { status, message: words(status) }
+            }
+        };
+        shape.render(echo, &reply, moment, out);
     }
 }
