@@ -365,6 +365,7 @@ fn engine_configs(
         budget_bytes_max: budget::shard_bytes_max(config, cores),
         huge_pages: match config.huge_pages {
             config::HugePages::Never => corelane_shard::HugePages::Never,
+            config::HugePages::Ahead => corelane_shard::HugePages::Ahead,
             config::HugePages::Advise => corelane_shard::HugePages::Advise,
         },
         ..ShardConfig::new(budget.shard_bytes, |key| slot_of(key).number())

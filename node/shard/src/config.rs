@@ -91,7 +91,9 @@ pub enum HugePages {
     /// It asks for none even where the system gives them unasked: memory is touched a little
     /// at a time, and the first touch of a huge page took 5.5 ms where it was measured.
     Never,
-    /// It asks for them.
+    /// For what a [`Prefaulter`](crate::Prefaulter) touches before the shard does.
+    Ahead,
+    /// For all of it.
     Advise,
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Reservation {
 struct Mapping {
     base: usize,
     bytes: usize,
+    /// Whether what is faulted in ahead of use is to be huge pages.
+    huge_ahead: bool,
 }
 
 impl Drop for Mapping {
@@ -71,33 +73,27 @@ unsafe impl Send for Reservation {}
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
-    /// Reserves address space, rounded up to whole system pages by the kernel.
+    /// Reserves address space, rounded up to whole system pages by the kernel, or to whole huge
+    /// pages where there may be some.
     pub(crate) fn new(bytes: usize, backing: Backing) -> io::Result<Self> {
-        assert!(bytes > 0 && bytes < isize::MAX as usize);
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches
-        // nothing that exists.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
+        assert!(bytes > 0 && bytes < isize::MAX as usize / 2);
+        let (base, bytes) = match backing.huge_pages {
+            HugePages::Never => (map(bytes)?, bytes),
+            _ => {
+                let bytes = bytes.next_multiple_of(HUGE_PAGE_BYTES as usize);
+                (map_aligned(bytes, HUGE_PAGE_BYTES as usize)?, bytes)
+            }
         };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast::<u8>()).expect("the kernel maps nothing at address 0");
         let advice = match backing.huge_pages {
-            HugePages::Never => libc::MADV_NOHUGEPAGE,
+            // Where nobody goes ahead, small pages: the owner's own first touches stay short.
+            HugePages::Never | HugePages::Ahead => libc::MADV_NOHUGEPAGE,
             HugePages::Advise => libc::MADV_HUGEPAGE,
         };
         // A kernel without huge pages refuses either advice, and needs none.
         // SAFETY: MAPPED; the advice changes no content.
         unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
-        let mapping = Arc::new(Mapping { base: base.as_ptr().addr(), bytes });
+        let huge_ahead = backing.huge_pages == HugePages::Ahead;
+        let mapping = Arc::new(Mapping { base: base.as_ptr().addr(), bytes, huge_ahead });
         if let Some(node) = backing.memory_node {
             prefer_node(&mapping, node)?;
         }
@@ -198,7 +194,8 @@ impl Reservation {
 
     /// A helper that faults memory in ahead of its use.
     pub(crate) fn prefaulter(&self, progress: Arc<Progress>) -> Prefaulter {
-        Prefaulter { mapping: self.mapping.clone(), progress, done: 0 }
+        let mapping = self.mapping.clone();
+        Prefaulter { mapping, progress, done: 0, advised: 0, advices_left: ADVICES_MAX }
     }
 }
 
@@ -257,12 +254,58 @@ pub struct Prefaulter {
     progress: Arc<Progress>,
     /// Bytes from the start that were faulted in.
     done: u64,
+    /// Where the last run of huge pages ends.
+    advised: u64,
+    /// How many more such runs there may be.
+    advices_left: u32,
 }
 
+/// Maps fresh memory, zero until written.
+fn map(bytes: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing
+    // that exists.
+    let base = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(NonNull::new(base.cast::<u8>()).expect("the kernel maps nothing at address 0"))
+}
+
+/// The same at a multiple of `alignment`, of which `bytes` is one.
+fn map_aligned(bytes: usize, alignment: usize) -> io::Result<NonNull<u8>> {
+    let base = map(bytes + alignment)?;
+    let before = base.as_ptr().addr().next_multiple_of(alignment) - base.as_ptr().addr();
+    // SAFETY: what was just mapped around the aligned part; nobody knows of it, and the kernel
+    // takes whole system pages, which the alignment and the mapping are made of.
+    unsafe {
+        let start = base.as_ptr().add(before);
+        if before > 0 {
+            libc::munmap(base.as_ptr().cast(), before);
+        }
+        libc::munmap(start.add(bytes).cast(), alignment - before);
+        Ok(NonNull::new_unchecked(start))
+    }
+}
+
+/// What a huge page has on x86-64, and on others with small pages of 4 KiB.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+/// Runs of huge pages in one mapping. A new one begins where the owner was faster and has touched
+/// small pages; each costs the process two of its mappings, of which it may have 65,530.
+const ADVICES_MAX: u32 = 256;
+
 impl Prefaulter {
-    /// Faults in at most `most` bytes, while less than `ahead` bytes beyond what the shard uses
-    /// are there and its budget is not passed. Returns how many; zero says to look again later.
-    /// An `ahead` of `u64::MAX` faults in the whole budget.
+    /// Faults in at most `most` bytes, or one huge page, while less than `ahead` bytes beyond what
+    /// the shard uses are there and its budget is not passed. Returns how many; zero says to look
+    /// again later. An `ahead` of `u64::MAX` faults in the whole budget.
     ///
     /// # Errors
     /// The kernel refused: `EINVAL` before Linux 5.14, `ENOMEM` where memory is short.
@@ -272,24 +315,42 @@ impl Prefaulter {
         let allowed = self.progress.allowed.load(Ordering::Relaxed);
         let end = used.saturating_add(ahead).min(allowed).min(self.mapping.bytes as u64);
         let start = self.done.max(used) / STEP_BYTES * STEP_BYTES;
-        let bytes = end.saturating_sub(start).min(most) / STEP_BYTES * STEP_BYTES;
+        let left = end.saturating_sub(start);
+        let bytes = match start.next_multiple_of(HUGE_PAGE_BYTES) - start {
+            _ if !self.mapping.huge_ahead => left.min(most),
+            0 if left >= HUGE_PAGE_BYTES && self.want_huge_page(start) => HUGE_PAGE_BYTES,
+            0 => left.min(most),
+            before => left.min(most).min(before),
+        };
+        let bytes = bytes / STEP_BYTES * STEP_BYTES;
         if bytes == 0 {
             return Ok(0);
         }
-        // SAFETY: the range is within the mapping, which `mapping` keeps; populating writes
-        // what is there already.
-        let result = unsafe {
-            libc::madvise(
-                (self.mapping.base + start as usize) as *mut libc::c_void,
-                bytes as usize,
-                libc::MADV_POPULATE_WRITE,
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        self.advise(start, bytes, libc::MADV_POPULATE_WRITE)?;
         self.done = start + bytes;
         Ok(bytes)
+    }
+
+    /// Asks that what begins here be a huge page. Whether it may be one; the kernel may have
+    /// none, and gives small ones then.
+    fn want_huge_page(&mut self, start: u64) -> bool {
+        if start != self.advised {
+            let Some(left) = self.advices_left.checked_sub(1) else { return false };
+            self.advices_left = left;
+        }
+        self.advised = start + HUGE_PAGE_BYTES;
+        self.advise(start, HUGE_PAGE_BYTES, libc::MADV_HUGEPAGE).is_ok()
+    }
+
+    fn advise(&self, start: u64, bytes: u64, advice: libc::c_int) -> io::Result<()> {
+        assert!(start + bytes <= self.mapping.bytes as u64);
+        let address = (self.mapping.base + start as usize) as *mut libc::c_void;
+        // SAFETY: the range is within the mapping, which `mapping` keeps. Neither asking for
+        // huge pages nor populating, which writes what is there already, changes any content.
+        match unsafe { libc::madvise(address, bytes as usize, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
@@ -427,6 +488,37 @@ mod tests {
         assert_eq!(memory.bytes(1 << 20..(1 << 20) + 1), [5]);
         drop(memory);
         drop(prefaulter);
+    }
+
+    #[test]
+    fn huge_pages_are_asked_for_where_they_are_whole() {
+        const HUGE: u64 = HUGE_PAGE_BYTES;
+        let backing = Backing { huge_pages: HugePages::Ahead, ..Backing::PLAIN };
+        let memory = Reservation::new(16 << 20, backing).expect("address space");
+        assert!(memory.mapping.base.is_multiple_of(HUGE as usize));
+        let progress = Arc::new(Progress::default());
+        let mut prefaulter = memory.prefaulter(progress.clone());
+        let mut steps = |used: u64, allowed: u64| {
+            progress.used.store(used, Ordering::Relaxed);
+            progress.allowed.store(allowed, Ordering::Relaxed);
+            let mut done = Vec::new();
+            loop {
+                match prefaulter.step(u64::MAX, 1 << 20).map_err(|error| error.raw_os_error()) {
+                    Ok(0) | Err(Some(libc::EINVAL)) => return done,
+                    Ok(bytes) => done.push(bytes),
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        };
+        let small = 1 << 20;
+        let done = steps(0, 2 * HUGE + small);
+        if done.is_empty() {
+            // The kernel is too old to be asked.
+            return;
+        }
+        assert_eq!(done, [HUGE, HUGE, small], "the budget ends within the third");
+        assert_eq!(steps(0, 5 * HUGE), [small, HUGE, HUGE]);
+        assert_eq!(steps(6 * HUGE - 65_536, 8 * HUGE), [65_536, HUGE, HUGE]);
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Config {
             memory: host.memory_bytes.map_or(MEMORY_UNKNOWN, three_quarters),
             memory_max: None,
             prefault: Prefault::Ahead,
-            huge_pages: HugePages::Never,
+            huge_pages: HugePages::Ahead,
             memory_nodes: MemoryNodes::Local,
             policy: Policy::Evict { order: EvictionOrder::S3, scope: EvictionScope::AllKeys },
             hash: TableHash::Rapid,

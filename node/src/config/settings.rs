@@ -279,10 +279,11 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "huge-pages",
-        value_name: "never|advise",
+        value_name: "never|ahead|advise",
         arity: Arity::One,
         heading: Heading::Memory,
-        help: "Whether the kernel is asked to back entries and index with huge pages",
+        help: "Whether the kernel is asked to back entries and index with huge pages: nowhere, \
+               where memory is faulted in ahead of use, or everywhere",
         default_words: None,
         read: |config, text| parse_into(&mut config.huge_pages, text),
         show: |config| Some(config.huge_pages.to_string()),

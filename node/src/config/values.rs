@@ -340,10 +340,12 @@ words! {
 
 words! {
     /// Whether the shards' memory is backed by huge pages.
-    HugePages, "never or advise", {
+    HugePages, "never, ahead or advise", {
         /// Not even where the system gives them unasked.
         Never = "never",
-        /// Where the kernel has them.
+        /// Where memory is faulted in before it is needed, and the kernel has them.
+        Ahead = "ahead",
+        /// Wherever the kernel has them.
         Advise = "advise",
     }
 }
