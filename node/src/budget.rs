@@ -8,7 +8,8 @@
 //! - lanes                                      cores² × 256 × 64 B
 //! - connection tables                          connections_max × CONNECTION_BYTES
 //! - HTTP under way                             with `--http`: a few MiB, or one value
-//! - replies waiting to be sent                 1/16 of memory, over all cores
+//! - replies waiting to be sent                 1/32 of memory, over all cores
+//! - requests waiting behind them               2 × 1/64 of memory, over all cores
 //! - frames that have arrived in part           2 × 1/32 of memory, over all cores
 //! = shards, in equal parts
 //! ```
@@ -25,7 +26,10 @@ pub(crate) const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
 /// What a connection costs while nothing is under way, in the engine and the driver.
 const CONNECTION_BYTES: u64 = 512;
 /// Which part of the memory replies may take that wait to be sent.
-const OUTPUT_SHARE: u64 = 16;
+const OUTPUT_SHARE: u64 = 32;
+/// Which part of the memory requests may take that have arrived and wait behind replies; and
+/// even shares of it as much again.
+const BACKLOG_SHARE: u64 = 64;
 
 /// Which part of the memory long frames may take that have arrived in part; and short ones as
 /// much again. Large values are not among them: they are in the shards from the first byte on.
@@ -38,6 +42,8 @@ pub(crate) struct Budget {
     pub(crate) shard_bytes: u64,
     /// One core's replies waiting to be sent.
     pub(crate) output_bytes: usize,
+    /// One core's requests behind replies that nobody takes.
+    pub(crate) backlog_bytes: usize,
     /// One core's frames that have arrived in part, long or short.
     pub(crate) input_bytes: usize,
 }
@@ -50,13 +56,16 @@ pub(crate) fn divide(config: &Config, cores: u16) -> Budget {
     let connections = config.connections_max as u64 * CONNECTION_BYTES;
     let output = config.memory / OUTPUT_SHARE;
     let http = config.http.map_or(0, |_| bytes_under_way(config.value_bytes_max) as u64);
+    let backlog = config.memory / BACKLOG_SHARE;
     let input = config.memory / INPUT_SHARE;
-    let others = PROCESS_BYTES + lanes + buffers + connections + http + output + 2 * input;
+    let others =
+        PROCESS_BYTES + lanes + buffers + connections + http + output + 2 * backlog + 2 * input;
     // Where the rest is too small to serve from, the shard says so when it is made.
     let shards = config.memory.saturating_sub(others);
     Budget {
         shard_bytes: shards / cores,
         output_bytes: (output / cores) as usize,
+        backlog_bytes: (backlog / cores) as usize,
         input_bytes: (input / cores) as usize,
     }
 }
@@ -76,7 +85,9 @@ mod tests {
         for (memory, cores) in [(64 << 20, 1), (1 << 30, 2), (256 << 30, 64)] {
             let config = Config { memory, ..Config::default() };
             let budget = divide(&config, cores);
-            let parts = budget.shard_bytes + (budget.output_bytes + 2 * budget.input_bytes) as u64;
+            let waiting =
+                (budget.output_bytes + 2 * (budget.backlog_bytes + budget.input_bytes)) as u64;
+            let parts = budget.shard_bytes + waiting;
             let parts = parts * u64::from(cores);
             assert!(parts < memory, "{memory} {cores}");
             // In the smallest, what does not grow with it has its largest share.

@@ -80,6 +80,8 @@ impl LiveConfig {
             policy: shard_policy(changed.policy),
             shard_bytes: budget.shard_bytes,
             output_bytes_total_max: budget.output_bytes,
+            backlog_bytes_total_max: budget.backlog_bytes,
+            input_bytes_total_max: budget.input_bytes,
         });
         *current = changed;
         Ok(())
@@ -123,8 +125,13 @@ mod tests {
         let live = live();
         let tuning = |memory: u64, policy| {
             let budget = budget::divide(&Config { memory, ..live.get() }, 1);
-            let (shard_bytes, output_bytes_total_max) = (budget.shard_bytes, budget.output_bytes);
-            Ok(Tuning { policy, shard_bytes, output_bytes_total_max })
+            Ok(Tuning {
+                policy,
+                shard_bytes: budget.shard_bytes,
+                output_bytes_total_max: budget.output_bytes,
+                backlog_bytes_total_max: budget.backlog_bytes,
+                input_bytes_total_max: budget.input_bytes,
+            })
         };
         let lfu = Policy::Evict { algorithm: Algorithm::Lfu, among: Among::WithExpiry };
         check(&[("memory", "1GiB"), ("policy", "volatile-lfu")], tuning(1 << 30, lfu));

@@ -389,6 +389,7 @@ fn engine_configs(
         drain_ms_max: config.drain_timeout_ms,
         output_bytes_max: config.output_bytes_max,
         output_bytes_total_max: budget.output_bytes,
+        backlog_bytes_total_max: budget.backlog_bytes,
         input_bytes_total_max: budget.input_bytes,
         seed: random(),
         now: MonotonicUs(0),

@@ -184,6 +184,7 @@ impl Load {
             drain_ms_max: 10_000,
             output_bytes_max: 1 << 20,
             output_bytes_total_max: 64 << 20,
+            backlog_bytes_total_max: 64 << 20,
             input_bytes_total_max: 64 << 20,
             seed: 1,
             now: NOW,

@@ -63,6 +63,11 @@ pub struct EngineConfig {
     pub output_bytes_max: usize,
     /// Reply bytes of all connections of this core at which those that have any wait.
     pub output_bytes_total_max: usize,
+    /// Bytes that requests behind replies which their clients do not take may come to, over all
+    /// connections of this core. One beyond that, and beyond its even share of it, is closed. (On
+    /// io_uring the kernel hands over up to half a megabyte of a connection before it can be told
+    /// to stop: 32 receive buffers, `MULTISHOT_MAX_RETRY` of its `io_uring/net.c`.)
+    pub backlog_bytes_total_max: usize,
     /// Bytes that half frames of all connections of this core may come to at which further
     /// ones wait, small ones excepted (see [`crate::limits::INPUT_BYTES_SMALL`]). The small
     /// ones together are held to the same; a connection beyond that is closed.
@@ -88,6 +93,10 @@ pub struct Tuning {
     pub shard_bytes: u64,
     /// See [`EngineConfig::output_bytes_total_max`].
     pub output_bytes_total_max: usize,
+    /// See [`EngineConfig::backlog_bytes_total_max`].
+    pub backlog_bytes_total_max: usize,
+    /// See [`EngineConfig::input_bytes_total_max`].
+    pub input_bytes_total_max: usize,
 }
 
 impl EngineConfig {

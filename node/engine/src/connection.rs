@@ -82,6 +82,34 @@ pub(crate) enum Wait {
     ForInput(usize),
 }
 
+/// Input of a connection that was not dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// A half frame, which was promised room for so many bytes.
+    Promised(usize),
+    /// So many bytes of a half frame that was promised nothing.
+    Half(usize),
+    /// So many bytes of requests that wait for room for their replies, or for their turn.
+    Backlog(usize),
+}
+
+impl Kept {
+    /// Bytes that it was promised.
+    pub(crate) fn promised(self) -> usize {
+        match self {
+            Kept::Promised(bytes) => bytes,
+            Kept::Half(_) | Kept::Backlog(_) => 0,
+        }
+    }
+
+    /// Bytes that it takes, or may.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Kept::Promised(bytes) | Kept::Half(bytes) | Kept::Backlog(bytes) => bytes,
+        }
+    }
+}
+
 /// Whether the world reads from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -131,10 +159,8 @@ pub(crate) struct Connection {
     pub(crate) large: Option<Box<Large>>,
     /// What it waits for before more is taken from it, besides room for output.
     pub(crate) wait: Wait,
-    /// Bytes that its input was promised, or takes, where that is not little.
-    pub(crate) admitted: usize,
-    /// Bytes of its input, where it was promised less.
-    pub(crate) held: usize,
+    /// What its input is counted as in the core's sums.
+    pub(crate) kept: Kept,
     /// The turn in which bytes of it were last dealt with, and how many were.
     pub(crate) turn: u32,
     pub(crate) turn_bytes: u32,
@@ -168,8 +194,7 @@ impl Connection {
             leases: None,
             large: None,
             wait: Wait::No,
-            admitted: 0,
-            held: 0,
+            kept: Kept::Half(0),
             turn: 0,
             turn_bytes: 0,
             taken_by_peer: 0,
@@ -270,7 +295,7 @@ impl Connection {
 
     /// Whether it holds anything that [`Connection::is_mid_frame`] tells of.
     pub(crate) fn holds_input(&self) -> bool {
-        self.large.is_some() || self.admitted > 0 || self.held > 0
+        self.large.is_some() || self.kept.bytes() > 0
     }
 
     /// Ends the connection with a last reply that says why.

@@ -72,6 +72,7 @@ counters! {
     Counter failures "Requests answered with an error status.";
     Counter too_late "Requests not executed because their deadline had passed.";
     Counter busy "Requests with a deadline refused because they had queued too long.";
+    Gauge queue_delay_us "How long the first request of the last turn had queued, in microseconds.";
     Counter deferrals "Times a connection had more for one turn than its share.";
     Counter unauthorized "Connections closed for lack of the token.";
     Counter garbled "Connections closed because their bytes were not frames.";
@@ -99,8 +100,9 @@ counters! {
     Gauge upload_bytes_promised "Announced bytes of the large values being received.";
     Gauge connections_deferred "Connections that have had their share of the turn and have more.";
     Gauge input_bytes_promised "Bytes that connections in the middle of a long frame may hold.";
-    Gauge input_bytes_held "Bytes received and not dealt with, of connections that hold little.";
-    Counter inputs_refused "Connections closed in the middle of a frame because too many were in the middle of one.";
+    Gauge input_bytes_held "Bytes of half frames, of connections that hold little.";
+    Gauge backlog_bytes "Bytes of requests that wait for room for their replies, or for their turn.";
+    Counter inputs_refused "Connections closed because too much had arrived that could not be dealt with: half frames, or requests behind unread replies.";
     Gauge items "Entries held.";
     Gauge memory_budget_bytes "What this core's shard may hold.";
     Gauge memory_used_bytes "What this core's shard holds: entries, index, wheel and ghosts.";

@@ -32,8 +32,10 @@ pub(crate) struct Dispatcher {
     pub(crate) turn: u32,
     /// Half frames that connections are in the middle of.
     pub(crate) inputs: Admission,
-    /// Bytes received and not dealt with, on connections that were promised less.
-    pub(crate) held_bytes: usize,
+    /// Bytes of half frames on connections that were promised less.
+    pub(crate) half_bytes: usize,
+    /// Bytes of requests that wait for room for their replies, or for their turn.
+    pub(crate) backlog_bytes: usize,
     pub(crate) limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
     pub(crate) arrivals: Arrivals,
@@ -66,7 +68,8 @@ impl Dispatcher {
         Ok(Dispatcher {
             load: Load::new(config.now),
             turn: 0,
-            held_bytes: 0,
+            half_bytes: 0,
+            backlog_bytes: 0,
             inputs: Admission::new(config.input_bytes_total_max),
             limits: DecodeLimits::agreed(KEY_BYTES_MAX, config.value_bytes_max),
             slots: Slots::new(&config),

@@ -7,10 +7,12 @@ use corelane_ring::Core;
 use corelane_shard::{Millis, Prefaulter, ShardError, TickOutcome};
 
 use crate::config::{EngineConfig, Tuning};
-use crate::connection::{Connection, ConnectionId, Connections, Handover, Reading, Session, Wait};
+use crate::connection::{
+    Connection, ConnectionId, Connections, Handover, Kept, Reading, Session, Wait,
+};
 use crate::counters::Counters;
 use crate::dispatch::Dispatcher;
-use crate::execute::{millis, write_failure};
+use crate::execute::{millis, uploads_bytes_max, write_failure};
 use crate::forward::Credits;
 use crate::front::WallClock;
 use crate::inbound::{Batch, Inbound};
@@ -431,6 +433,10 @@ impl Engine {
         executor.shard.set_policy(tuning.policy);
         executor.shard.set_budget(tuning.shard_bytes);
         executor.config.output_bytes_total_max = tuning.output_bytes_total_max;
+        executor.config.backlog_bytes_total_max = tuning.backlog_bytes_total_max;
+        executor.config.input_bytes_total_max = tuning.input_bytes_total_max;
+        executor.uploads.set_bytes_max(uploads_bytes_max(tuning.shard_bytes));
+        self.dispatcher.inputs.set_bytes_max(tuning.input_bytes_total_max);
     }
 
     /// What faults this core's memory in from another thread.
@@ -449,10 +455,12 @@ impl Engine {
         executor.refresh_gauges();
         let counters = &mut executor.counters;
         counters.output_bytes_pending = self.dispatcher.pending_bytes as u64;
+        counters.queue_delay_us = self.dispatcher.load.queued_us();
         counters.upload_bytes_promised = executor.uploads.promised() as u64;
         counters.input_bytes_promised = self.dispatcher.inputs.promised() as u64;
         counters.connections_deferred = self.wanting_turn.len() as u64;
-        counters.input_bytes_held = self.dispatcher.held_bytes as u64;
+        counters.input_bytes_held = self.dispatcher.half_bytes as u64;
+        counters.backlog_bytes = self.dispatcher.backlog_bytes as u64;
         self.dispatcher.slots.count(counters);
         counters
     }
@@ -583,7 +591,7 @@ impl Engine {
         self.dispatcher.account_input(connection, progress.incomplete);
         if let Some(frame) = progress.incomplete
             && !connection.input.is_empty()
-            && (frame <= INPUT_BYTES_SMALL || connection.admitted >= frame)
+            && (frame <= INPUT_BYTES_SMALL || connection.kept == Kept::Promised(frame))
         {
             // Room for the whole frame at once.
             connection.input.reserve_exact(frame.saturating_sub(connection.input.len()));
@@ -598,11 +606,9 @@ impl Engine {
         if progressed {
             connection.input_since = millis(now);
         }
-        let waits = progress.incomplete.is_some() || connection.wait != Wait::No;
-        if waits && !self.dispatcher.may_hold_on(connection) {
+        if !self.dispatcher.may_hold_on(connection) {
             self.dispatcher.executor.counters.inputs_refused += 1;
-            let message = "too many connections are in the middle of a frame";
-            connection.refuse(NOTICE, Status::Busy, message);
+            connection.end(NOTICE, Status::Busy, CROWDED);
         }
         let wait = connection.wait;
         if connection.output.is_empty() {
@@ -811,7 +817,14 @@ impl Engine {
         let unproven = connection.session == Session::Fresh
             && self.dispatcher.executor.config.token.is_some()
             && age(connection.received_at) >= idle_ms_max;
-        if half_a_frame || unproven {
+        // Others have taken all there is for those who send much, and keep it.
+        let crowded_out = matches!(connection.wait, Wait::ForUploads(_) | Wait::ForInput(_))
+            && age(connection.input_since) >= idle_ms_max;
+        if crowded_out && connection.is_served() {
+            self.dispatcher.executor.counters.inputs_refused += 1;
+            connection.end(NOTICE, Status::Busy, CROWDED);
+            self.list(id);
+        } else if half_a_frame || unproven {
             self.dispatcher.executor.counters.idle_closed += 1;
             connection.end(NOTICE, Status::IdleTooLong, "waited too long for a whole request");
             self.list(id);
@@ -825,6 +838,10 @@ const NOTICE: ReplyHead = ReplyHead { id: RequestId(NOTICE_ID), epoch: ShortEpoc
 
 /// What one is told that there is no room for.
 const FULL: &str = "the node has as many connections as it may";
+
+/// What one is told whose half frame, or requests behind replies that it does not take, there
+/// is no room for.
+const CROWDED: &str = "more is held of requests that were not dealt with than may be";
 
 /// Brings the sum of all reply bytes up to date with one connection's.
 fn account(connection: &mut Connection, dispatcher: &mut Dispatcher) {
@@ -893,6 +910,7 @@ mod tests {
             drain_ms_max: 1_000,
             output_bytes_max: 1 << 20,
             output_bytes_total_max: 1 << 20,
+            backlog_bytes_total_max: 1 << 20,
             input_bytes_total_max: 1 << 20,
             seed: 0,
             now,

@@ -81,6 +81,11 @@ pub(crate) fn reply_head(head: &RequestHead) -> ReplyHead {
     ReplyHead { id: head.id, epoch: head.epoch, part: head.part }
 }
 
+/// What values may take together that a shard of this budget receives piece by piece.
+pub(crate) fn uploads_bytes_max(shard_bytes: u64) -> usize {
+    (shard_bytes / UPLOADS_SHARE) as usize
+}
+
 /// Appends a reply that says what went wrong.
 pub(crate) fn write_failure(out: &mut Vec<u8>, head: ReplyHead, status: Status, message: &str) {
     wire::encode_reply(&head, &Reply::Failed { status, message }, out);
@@ -89,7 +94,7 @@ pub(crate) fn write_failure(out: &mut Vec<u8>, head: ReplyHead, status: Status, 
 impl Executor {
     pub(crate) fn new(config: EngineConfig) -> Result<Executor, ShardError> {
         let shard = Shard::new(config.shard.clone())?;
-        let uploads_max = (config.shard.budget_bytes / UPLOADS_SHARE) as usize;
+        let uploads_max = uploads_bytes_max(config.shard.budget_bytes);
         let random = SmallRng::seed_from_u64(config.seed);
         Ok(Executor {
             shard,

@@ -42,6 +42,12 @@ impl Admission {
         Admission { promised: 0, bytes_max, waiting: VecDeque::new(), eased: false }
     }
 
+    /// Promises so much from now on; what was promised stays promised.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.eased = true;
+    }
+
     /// Bytes promised.
     pub(crate) fn promised(&self) -> usize {
         self.promised
@@ -76,6 +82,18 @@ impl Admission {
     /// Puts a connection in line for a promise.
     pub(crate) fn wait(&mut self, id: ConnectionId, bytes: usize) {
         self.waiting.push_back((id, bytes));
+    }
+
+    /// Takes those out of the line that do not wait any more, before it is longer than
+    /// `waiting_max`.
+    pub(crate) fn shorten(
+        &mut self,
+        waiting_max: usize,
+        mut waits: impl FnMut(ConnectionId) -> bool,
+    ) {
+        if self.waiting.len() >= waiting_max {
+            self.waiting.retain(|(id, _)| waits(*id));
+        }
     }
 
     /// The next in line, if there is what it waits for.
@@ -367,10 +385,10 @@ mod tests {
         admission.wait(id(1), 60);
         admission.wait(id(2), 10);
         assert_eq!(admission.next(), None);
-        admission.change(150, 50);
+        admission.release(100);
         assert!(admission.eased);
         assert_eq!(admission.next(), None, "the first in line is waited for");
-        admission.change(50, 40);
+        admission.release(10);
         assert_eq!(admission.next(), Some(id(1)));
         assert!(admission.admit(60));
         assert_eq!(admission.next(), None);

@@ -5,7 +5,8 @@
 //! ```text
 //!   output                      output_bytes_total_max (configured)
 //!                               + connections × (OUTPUT_BYTES_SCARCE + one reply)
-//! + unread input                2 × input_bytes_total_max (configured)
+//! + half frames                 2 × input_bytes_total_max (configured)
+//! + requests behind replies     2 × backlog_bytes_total_max (configured), one half in even shares
 //!                               + the driver's receive buffers, once
 //! + forwarded requests          connections × (FORWARD_BYTES_MAX + one frame)
 //! + mail under way              cores × MAIL_CREDITS × 2 × (MAIL_REPLY_BYTES_MAX + one reply)

@@ -54,6 +54,11 @@ impl Load {
         self.executed_before = executed;
     }
 
+    /// How long the first request of this turn may have queued, in microseconds.
+    pub(crate) fn queued_us(&self) -> u64 {
+        self.queued_us
+    }
+
     /// Whether the queue has not been empty for an interval, and is longer than it should be.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.is_busy() && self.queued_us >= QUEUE_TARGET_US

@@ -4,7 +4,7 @@
 use corelane_protocol::MonotonicUs;
 
 use crate::ahead::Owner;
-use crate::connection::{Connection, Session, Wait};
+use crate::connection::{Connection, Kept, Session, Wait};
 use crate::dispatch::{Dispatcher, Progress};
 use crate::intake::{Begun, Intake, front_of, is_large, worth_waiting_for};
 use crate::limits::{INPUT_BYTES_SMALL, TURN_BYTES, TURN_BYTES_OVERLOADED};
@@ -201,33 +201,69 @@ impl Dispatcher {
     /// Counts what a connection's input may grow to with the half frame at its end, of which
     /// so many bytes are worth waiting for. Where that is not to be had, the connection waits.
     pub(crate) fn account_input(&mut self, connection: &mut Connection, needed: Option<usize>) {
-        let before = connection.admitted;
-        let mut now = match connection.wait {
+        if connection.input.is_empty() && connection.kept == Kept::Half(0) {
+            return;
+        }
+        let before = connection.kept.promised();
+        let wanted = match connection.wait {
             Wait::No => needed.filter(|needed| *needed > INPUT_BYTES_SMALL).unwrap_or(0),
             _ => 0,
         };
-        if now > before && !self.inputs.may_admit(now - before) {
-            connection.wait = Wait::ForInput(now - before);
-            now = 0;
+        if wanted > before && !self.inputs.may_admit(wanted - before) {
+            connection.wait = Wait::ForInput(wanted - before);
         }
-        self.inputs.change(before, now);
-        connection.admitted = now;
-        let held = if now > 0 { 0 } else { connection.input.len() };
-        self.held_bytes = self.held_bytes - connection.held + held;
-        connection.held = held;
+        let is_half =
+            needed.is_some() || matches!(connection.wait, Wait::ForInput(_) | Wait::ForUploads(_));
+        let length = connection.input.len();
+        self.keep(
+            connection,
+            match connection.wait {
+                Wait::No if wanted > 0 => Kept::Promised(wanted),
+                _ if is_half => Kept::Half(length),
+                _ => Kept::Backlog(length),
+            },
+        );
     }
 
-    /// Whether a connection that has sent a part of a frame may keep it. One that was promised
-    /// as much may, and so may all as long as they have little together.
+    /// Brings the sums in line with what a connection keeps from now on.
+    fn keep(&mut self, connection: &mut Connection, kept: Kept) {
+        let before = std::mem::replace(&mut connection.kept, kept);
+        self.inputs.change(before.promised(), kept.promised());
+        match before {
+            Kept::Promised(_) => {}
+            Kept::Half(bytes) => self.half_bytes -= bytes,
+            Kept::Backlog(bytes) => self.backlog_bytes -= bytes,
+        }
+        match kept {
+            Kept::Promised(_) => {}
+            Kept::Half(bytes) => self.half_bytes += bytes,
+            Kept::Backlog(bytes) => self.backlog_bytes += bytes,
+        }
+    }
+
+    /// Whether a connection may keep what it has sent and was not dealt with. A part of a frame
+    /// it may if it was promised as much, or as long as all such parts are little together.
+    /// Requests behind replies that its client does not take, it may as long as all that wait are,
+    /// and its even share always.
     pub(crate) fn may_hold_on(&self, connection: &Connection) -> bool {
-        connection.held == 0 || self.held_bytes <= self.executor.config.input_bytes_total_max
+        let config = &self.executor.config;
+        match connection.kept {
+            Kept::Promised(_) | Kept::Half(0) => true,
+            Kept::Half(_) => self.half_bytes <= config.input_bytes_total_max,
+            Kept::Backlog(bytes) => {
+                let bytes_max = config.backlog_bytes_total_max;
+                let open = self.executor.counters.connections_open.max(1) as usize;
+                let is_stuck = connection.wait == Wait::No
+                    && connection.output.len() >= self.output_room(connection);
+                !is_stuck || bytes <= bytes_max / open || self.backlog_bytes <= bytes_max
+            }
+        }
     }
 
     /// Gives back what a connection holds in the middle of receiving; the core that must be
     /// told to do so too.
     pub(crate) fn drop_input(&mut self, connection: &mut Connection) -> Option<u16> {
-        self.inputs.release(std::mem::take(&mut connection.admitted));
-        self.held_bytes -= std::mem::take(&mut connection.held);
+        self.keep(connection, Kept::Half(0));
         connection.input = Vec::new();
         match *connection.large.take()? {
             Large::Own(intake) => {

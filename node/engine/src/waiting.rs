@@ -4,9 +4,10 @@
 use corelane_protocol::MonotonicUs;
 use corelane_ring::Core;
 
-use crate::connection::Wait;
+use crate::connection::{Connections, Wait};
 use crate::engine::Engine;
 use crate::inbound::Batch;
+use crate::intake::Admission;
 use crate::packet::MailedLeases;
 use crate::{ConnectionId, Mail, Output};
 
@@ -20,8 +21,16 @@ impl Engine {
                 self.counters_mut().deferrals += 1;
                 self.wanting_turn.push(id);
             }
-            Wait::ForUploads(bytes) => self.dispatcher.executor.uploads.wait(id, bytes),
-            Wait::ForInput(bytes) => self.dispatcher.inputs.wait(id, bytes),
+            Wait::ForUploads(bytes) => {
+                let line = &mut self.dispatcher.executor.uploads;
+                shorten(line, &mut self.connections);
+                line.wait(id, bytes);
+            }
+            Wait::ForInput(bytes) => {
+                let line = &mut self.dispatcher.inputs;
+                shorten(line, &mut self.connections);
+                line.wait(id, bytes);
+            }
         }
     }
 
@@ -94,4 +103,15 @@ impl Engine {
             false
         });
     }
+}
+
+/// Keeps a line from growing with those who have left while they stood in it: at twice the
+/// number of connections they are taken out.
+fn shorten(line: &mut Admission, connections: &mut Connections) {
+    let waiting_max = 2 * connections.count() as usize;
+    line.shorten(waiting_max, |id| {
+        connections.get_mut(id).is_some_and(|connection| {
+            matches!(connection.wait, Wait::ForUploads(_) | Wait::ForInput(_))
+        })
+    });
 }

@@ -38,6 +38,41 @@ fn reads(node: &mut Node) -> u64 {
     node.engines.iter_mut().map(|engine| engine.counters().requests_get).sum()
 }
 
+/// What had been received when reading was to pause is kept, as long as there is room for it.
+#[test]
+fn requests_behind_replies_that_nobody_reads_are_bounded_together() {
+    const TOTAL: usize = 2 << 20;
+    let (mut node, keys) = stocked(EngineConfig { backlog_bytes_total_max: TOTAL, ..config() });
+    let pipeline = gets(10_000, &keys[0]);
+    let other = node.connect(0);
+    let mut wires = Vec::new();
+    for _ in 0..40 {
+        let wire = node.connect(0);
+        for piece in pipeline.chunks(16 << 10) {
+            node.receive(wire, piece);
+        }
+        node.flush(0);
+        wires.push(wire);
+        let behind = node.engines[0].counters().backlog_bytes as usize;
+        assert!(behind <= TOTAL + TOTAL / wires.len() + (16 << 10), "{behind} bytes");
+    }
+    let refused = node.engines[0].counters().inputs_refused as usize;
+    assert!((1..40).contains(&refused), "{refused} of 40");
+    // One that is behind with little stays, and one that reads.
+    let modest = node.connect(0);
+    node.receive(modest, &gets(100, &keys[0]));
+    assert!(node.ask(other, &get(1, &keys[0]))[0].value.is_some());
+    assert_eq!(node.engines[0].counters().inputs_refused as usize, refused);
+    node.settle();
+    assert_eq!(node.answers(wires[0]).len(), 10_000, "whoever was not refused gets all replies");
+    let refusals = wires[1..].iter().filter(|wire| {
+        let answers = node.answers(**wire);
+        statuses(&answers).last() == Some(&(u32::MAX, Status::Busy))
+    });
+    assert_eq!(refusals.count(), refused);
+    assert_eq!(node.engines[0].counters().backlog_bytes, 0);
+}
+
 #[test]
 fn a_client_that_never_reads_stays_within_its_cap() {
     for owner in [0, 1] {

@@ -3,7 +3,7 @@
 mod harness;
 
 use corelane_engine::limits::{INPUT_BYTES_SMALL, UPLOADS_SHARE};
-use corelane_engine::{EngineConfig, ReceiveEnd};
+use corelane_engine::{EngineConfig, ReceiveEnd, Tuning};
 use corelane_protocol::Status;
 use corelane_ring::slot_of;
 use corelane_shard::{Policy, ShardConfig};
@@ -251,4 +251,59 @@ fn a_request_longer_than_a_share_of_a_turn_is_taken_whole() {
     let mut frames = harness::append(2, b"key", &value(1)[..500_000]);
     frames.extend_from_slice(&get(3, b"key"));
     assert_eq!(statuses(&node.ask(wire, &frames)), [(2, Status::Ok), (3, Status::Ok)]);
+}
+
+#[test]
+fn who_waits_for_others_longer_than_the_idle_limit_is_told_so() {
+    let mut node = Node::new(1, config());
+    let frame = set(1, b"key", &value(0));
+    let share = config().shard.budget_bytes / UPLOADS_SHARE;
+    let slow: Vec<Wire> = (0..share as usize / VALUE_BYTES).map(|_| node.connect(0)).collect();
+    for wire in &slow {
+        node.receive(*wire, &frame[..100_000]);
+    }
+    let crowded_out = node.connect(0);
+    node.receive(crowded_out, &frame[..1_000]);
+    assert!(node.seen(crowded_out).paused, "the others have all there is");
+    for step in 1..=2 {
+        node.settle();
+        assert_eq!(statuses(&node.answers(crowded_out)), []);
+        node.advance_ms(9_000);
+        for wire in &slow {
+            node.receive(*wire, &frame[step * 100_000..][..100_000]);
+        }
+    }
+    node.settle();
+    assert_eq!(statuses(&node.answers(crowded_out)), [(u32::MAX, Status::Busy)]);
+    let counters = node.engines[0].counters();
+    assert_eq!((counters.inputs_refused, counters.idle_closed), (1, 0));
+    assert_eq!((counters.input_bytes_held, counters.upload_bytes_promised), (0, share));
+}
+
+#[test]
+fn uploads_and_half_frames_follow_the_memory() {
+    let mut node = Node::new(1, config());
+    let frame = set(1, b"key", &value(0));
+    let wires: Vec<Wire> = (0..20).map(|_| node.connect(0)).collect();
+    for wire in &wires {
+        node.receive(*wire, &frame[..1_000]);
+    }
+    assert_eq!(promised(&mut node, 0), 16 << 20);
+    let shard_bytes = config().shard.budget_bytes_max / 2;
+    node.engines[0].retune(Tuning {
+        policy: config().shard.policy,
+        shard_bytes,
+        output_bytes_total_max: 1 << 20,
+        backlog_bytes_total_max: 1 << 20,
+        input_bytes_total_max: 1 << 20,
+    });
+    // What was promised stays promised, and nobody else is admitted.
+    node.work();
+    assert_eq!(promised(&mut node, 0), 16 << 20);
+    for wire in &wires[..10] {
+        node.closed(*wire);
+    }
+    node.work();
+    let share = shard_bytes / UPLOADS_SHARE;
+    assert_eq!(promised(&mut node, 0), share, "those that waited are admitted up to the new share");
 }

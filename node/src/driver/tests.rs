@@ -543,6 +543,7 @@ fn leased(value: &[u8]) -> (Engine, Vec<Packet>) {
         drain_ms_max: 1_000,
         output_bytes_max: 4 << 20,
         output_bytes_total_max: 4 << 20,
+        backlog_bytes_total_max: 4 << 20,
         input_bytes_total_max: 4 << 20,
         seed: 0,
         now,

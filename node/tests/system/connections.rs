@@ -26,11 +26,12 @@ on_both!(
     half_a_frame_does_not_stay_for_ever,
 );
 
-/// Lets this process have as many descriptors as it may.
-fn raise_open_files() {
+/// Lets this process have as many descriptors as it may; how many these are.
+pub(crate) fn raise_open_files() -> u64 {
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     rustix::process::setrlimit(Resource::Nofile, limit).expect("up to the hard limit");
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 fn a_thousand_connections_are_all_served(io: Io) {
@@ -321,11 +322,11 @@ fn vanished_clients_leave_nothing_behind(io: Io) {
     }
 }
 
-/// Requests for large values, as many as the node takes while nothing is read.
-fn flood(node: &Node, core: u16, keys: &[String]) -> Wire {
+/// Requests for large values, as many of these as the node takes while nothing is read.
+pub(crate) fn flood(node: &Node, core: u16, keys: &[String], count: u32) -> Wire {
     let mut wire = Wire::on_core(node.address(), core);
     let mut requests = Vec::new();
-    for id in 0..50_000 {
+    for id in 0..count {
         requests.extend(frame(id, &get(keys[id as usize % keys.len()].as_bytes())));
     }
     wire.send_while_taken(&requests, Duration::from_millis(20));
@@ -345,7 +346,7 @@ fn clients_that_do_not_read_cost_a_bounded_amount(io: Io) {
     let mut wires = Vec::new();
     let mut most = 0;
     for index in 0..40 {
-        wires.push(flood(&node, index % 2, &keys));
+        wires.push(flood(&node, index % 2, &keys, 1_000));
         other.assert_served();
         most = most.max(node.resident_bytes());
     }
@@ -372,7 +373,7 @@ fn clients_that_never_read_are_closed_in_time(io: Io) {
     let node = Node::start(io, &["--memory", "128MiB", "--idle-timeout", "300ms"]);
     let mut other = node.connect();
     assert_eq!(other.ask(&set(b"key", &vec![b'v'; 1 << 20])), What::Done);
-    let wires: Vec<Wire> = (0..5).map(|_| flood(&node, 0, &["key".to_owned()])).collect();
+    let wires: Vec<Wire> = (0..5).map(|_| flood(&node, 0, &["key".to_owned()], 1_000)).collect();
     node.until_counter("idle_closed", |closed| closed == 5);
     node.until_counter("connections_open", |open| open == 1);
     drop(wires);

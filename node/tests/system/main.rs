@@ -47,6 +47,8 @@ mod bad_input;
 
 mod connections;
 
+mod scarcity;
+
 mod shutdown;
 
 mod access;

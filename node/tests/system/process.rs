@@ -310,6 +310,11 @@ impl Node {
         line.trim().to_owned()
     }
 
+    /// The sum of one of its numbers over the cores.
+    pub(crate) fn sum(&self, name: &str) -> u64 {
+        self.counter(name).iter().sum()
+    }
+
     fn proc(&self, entry: &str) -> String {
         format!("/proc/{}/{entry}", self.process.child.id())
     }

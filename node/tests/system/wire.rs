@@ -33,6 +33,7 @@ pub(crate) enum What {
     Number(u64),
     Welcome { core: u16, cores: u16, name: String, value_bytes_max: u32 },
     Pong,
+    Busy,
     Stats { core: u16 },
     Redirect(Status, String),
     Topology(Vec<u8>),
@@ -61,6 +62,8 @@ pub(crate) struct Wire {
     socket: Socket,
     received: Vec<u8>,
     taken: usize,
+    /// The node's clock, as the last pong told it.
+    clock: MonotonicUs,
 }
 
 impl Wire {
@@ -84,7 +87,7 @@ impl Wire {
         }
         socket.set_read_timeout(Some(WAIT_MAX))?;
         socket.set_write_timeout(Some(WAIT_MAX))?;
-        Ok(Wire { socket, received: Vec::new(), taken: 0 })
+        Ok(Wire { socket, received: Vec::new(), taken: 0, clock: MonotonicUs(0) })
     }
 
     /// A connection to a core, as its hello asks for.
@@ -104,6 +107,27 @@ impl Wire {
 
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.socket.write_all(bytes)
+    }
+
+    /// Sends as much as fits at once; how much that was.
+    pub(crate) fn try_send_some(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            Err(error) if is_over_time(&error) => Ok(0),
+            result => result,
+        }
+    }
+
+    /// Whether the node has said anything, or ended the connection.
+    pub(crate) fn has_input(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = self.socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        !matches!(peeked, Err(error) if is_over_time(&error))
+    }
+
+    /// Lets the kernel keep little of what is sent and not read.
+    pub(crate) fn keep_little(&self) {
+        // The kernel rounds it up to the least there may be.
+        self.socket.set_send_buffer_size(1).expect("a socket");
     }
 
     /// Sends as much as fits without waiting for more than `patience`; how much that was.
@@ -136,7 +160,11 @@ impl Wire {
                         Reply::Done { .. } => What::Done,
                         Reply::Value(value) => What::Value(value.bytes.to_vec()),
                         Reply::Number { number, .. } => What::Number(number),
-                        Reply::Pong { .. } => What::Pong,
+                        Reply::Pong { clock } => {
+                            self.clock = clock;
+                            What::Pong
+                        }
+                        Reply::Busy { .. } => What::Busy,
                         Reply::Welcome(welcome) => What::Welcome {
                             core: welcome.core,
                             cores: welcome.cores,
@@ -220,6 +248,12 @@ impl Wire {
         let got = self.next();
         assert_eq!(got.id, ID);
         got.what
+    }
+
+    /// The node's clock.
+    pub(crate) fn clock(&mut self) -> MonotonicUs {
+        assert_eq!(self.ask(&Request::Ping), What::Pong);
+        self.clock
     }
 
     /// Panics unless requests are served on this connection.

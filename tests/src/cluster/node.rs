@@ -144,6 +144,7 @@ impl Node {
             drain_ms_max: 1_000,
             output_bytes_max: 1 << 20,
             output_bytes_total_max: 8 << 20,
+            backlog_bytes_total_max: 8 << 20,
             input_bytes_total_max: 8 << 20,
             seed,
             now,

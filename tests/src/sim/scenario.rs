@@ -262,6 +262,8 @@ impl Scenario {
             drain_ms_max: 20_000,
             output_bytes_max: self.output_bytes_max,
             output_bytes_total_max: self.output_bytes_total_max,
+            // Simulated clients do not know how to be closed for this; see the engine's own tests.
+            backlog_bytes_total_max: 64 << 20,
             input_bytes_total_max: self.input_bytes_total_max,
             seed: self.lot.rotate_left(13) ^ number,
             now: MonotonicUs(self.start_us),

@@ -31,6 +31,7 @@ fn executor() -> Executor {
         drain_ms_max: 1_000,
         output_bytes_max: 1 << 20,
         output_bytes_total_max: 1 << 20,
+        backlog_bytes_total_max: 4 << 20,
         input_bytes_total_max: 4 << 20,
         now: MonotonicUs(0),
         unix_ms: 0,

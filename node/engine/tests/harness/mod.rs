@@ -128,6 +128,7 @@ pub(crate) fn config() -> EngineConfig {
         drain_ms_max: 8_000,
         output_bytes_max: 64 << 10,
         output_bytes_total_max: 64 << 20,
+        backlog_bytes_total_max: 16 << 20,
         input_bytes_total_max: 16 << 20,
         seed: 1,
         now: MonotonicUs(0),
