@@ -6,19 +6,21 @@
 //! `mimalloc` does by itself. Times are the thread's own on its CPU, so that what else runs
 //! on the machine shows less. The memory is faulted in beforehand, as in a node.
 
+mod plain;
+
 use std::hint::black_box;
 
 use corelane_shard::{HugePages, Key, Millis, Shard, ShardConfig, Write};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Throughput, criterion_group, criterion_main};
-use hashbrown::HashTable;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use plain::{KEY_BYTES, Plain};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const KEY_BYTES: usize = 16;
 const VALUE: [u8; 64] = [7; 64];
 const NOW: Millis = Millis(1);
 
@@ -199,37 +201,10 @@ fn writes(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One allocation an entry behind one big table: what the pages and leaves replace.
-struct Plain {
-    table: HashTable<Box<[u8]>>,
-    secrets: rapidhash::v3::RapidSecrets,
-}
-
-impl Plain {
-    fn hash(&self, key: &[u8]) -> u64 {
-        rapidhash::v3::rapidhash_v3_seeded(key, &self.secrets)
-    }
-
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        let entry = [key, value].concat().into_boxed_slice();
-        let hash = self.hash(key);
-        match self.table.find_mut(hash, |entry| &entry[..KEY_BYTES] == key) {
-            Some(place) => *place = entry,
-            None => {
-                let secrets = &self.secrets;
-                self.table.insert_unique(hash, entry, |entry| {
-                    rapidhash::v3::rapidhash_v3_seeded(&entry[..KEY_BYTES], secrets)
-                });
-            }
-        }
-    }
-}
-
-fn plain(criterion: &mut Criterion) {
+fn one_allocation_an_entry(criterion: &mut Criterion) {
     let items = items();
     let filled = |items| {
-        let mut plain =
-            Plain { table: HashTable::new(), secrets: rapidhash::v3::RapidSecrets::seed(1) };
+        let mut plain = Plain::new();
         for number in 0..items {
             plain.set(&name(number), &VALUE);
         }
@@ -243,9 +218,7 @@ fn plain(criterion: &mut Criterion) {
     group.bench_function("hit", |bencher| {
         bencher.iter(|| {
             let key = name(after(last, random.random_range(0..items)));
-            let hash = plain.hash(&key);
-            let entry = plain.table.find(hash, |entry| entry[..KEY_BYTES] == key);
-            last = entry.expect("a hit")[KEY_BYTES];
+            last = plain.get(&key).expect("a hit")[KEY_BYTES];
         });
     });
     group.bench_function("overwrite", |bencher| {
@@ -270,6 +243,6 @@ fn plain(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion::Criterion::default().with_measurement(CpuTime(WallTime));
-    targets = reads, writes, plain
+    targets = reads, writes, one_allocation_an_entry
 }
 criterion_main!(benches);
