@@ -16,7 +16,7 @@
 //! containers. Everything is little-endian and unaligned.
 
 use crate::heap::Handle;
-use crate::types::{EntryVersion, Expiry, Millis};
+use crate::types::{EntryVersion, Expiry, Millis, Write};
 
 /// Header bits 0–2: a value of bytes.
 const TYPE_BYTES: u32 = 1;
@@ -37,21 +37,28 @@ const VALUE_ESCAPE: u32 = 0x3FFF;
 /// None of these bits is set in most entries: no field between header and key, no chunks.
 const OPTIONAL: u32 = 0x3F8;
 
+const HEADER_BYTES: usize = 4;
+
 /// Bytes that stand for a large value in its entry.
 pub(crate) const LARGE_BYTES: usize = 8;
 
-/// All that decides an entry's size, and the fields before its key.
+/// What an entry is to look like: its header and the fields before its key, and so its size.
+///
+/// Plain numbers, each written by itself: a copy of an enum reads bytes together that were
+/// written apart, and then the processor waits for all writes before them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    pub(crate) expiry: Expiry,
-    pub(crate) version: Option<EntryVersion>,
-    pub(crate) user_flags: u32,
-    pub(crate) space: u8,
+    header: u32,
+    user_flags: u32,
+    expiry: u64,
+    version: u64,
+    space: u8,
+    key_at: usize,
     pub(crate) key_length: usize,
     /// The value's own length.
     pub(crate) value_length: usize,
-    /// Whether the value is stored in chunks.
-    pub(crate) placement: Placement,
+    /// Bytes of the whole entry.
+    pub(crate) bytes: usize,
 }
 
 /// Where a value's bytes are.
@@ -62,81 +69,152 @@ pub(crate) enum Placement {
 }
 
 impl Shape {
-    fn header(&self) -> u32 {
-        let mut header = TYPE_BYTES;
-        header |= match self.expiry {
-            Expiry::Never => 0,
-            Expiry::At(Millis(at)) if u32::try_from(at).is_ok() => EXPIRY_SHORT,
-            Expiry::At(_) => EXPIRY_LONG,
+    /// Of an entry that holds its value, with the fields of a write.
+    #[inline(always)]
+    pub(crate) fn new(
+        space: u8,
+        key_length: usize,
+        value_length: usize,
+        write: &Write<'_>,
+    ) -> Self {
+        let mut shape = Self {
+            header: TYPE_BYTES,
+            user_flags: write.user_flags,
+            expiry: 0,
+            version: 0,
+            space,
+            key_at: 0,
+            key_length,
+            value_length,
+            bytes: 0,
         };
-        header |= match self.version {
-            None => 0,
-            Some(EntryVersion::Shard(_)) => VERSION_SHARD,
-            Some(EntryVersion::Caller(_)) => VERSION_CALLER,
-        };
-        if self.user_flags != 0 {
-            header |= USER_FLAGS;
+        if write.user_flags != 0 {
+            shape.header |= USER_FLAGS;
         }
-        if self.space != 0 {
-            header |= SPACE;
+        if space != 0 {
+            shape.header |= SPACE;
         }
-        if self.placement == Placement::Chunks {
-            header |= LARGE;
+        shape.header |= (key_length as u32).min(KEY_ESCAPE) << KEY_SHIFT;
+        shape.header |= (value_length.min(VALUE_ESCAPE as usize) as u32) << VALUE_SHIFT;
+        if let Expiry::At(Millis(at)) = write.expiry {
+            shape.header |= expiry_bits(at);
+            shape.expiry = at;
         }
-        header |= (self.key_length as u32).min(KEY_ESCAPE) << KEY_SHIFT;
-        header |= (self.value_length.min(VALUE_ESCAPE as usize) as u32) << VALUE_SHIFT;
-        header
+        if let Some(version) = &write.version {
+            (shape.header, shape.version) = versioned(shape.header, version);
+        }
+        shape.settled()
     }
 
-    /// Bytes of the whole entry.
-    pub(crate) fn bytes(&self) -> usize {
-        let stored = match self.placement {
+    /// The same entry with another end.
+    pub(crate) fn with_expiry(mut self, expiry: Expiry) -> Self {
+        self.header &= !(EXPIRY_SHORT | EXPIRY_LONG);
+        if let Expiry::At(Millis(at)) = expiry {
+            self.header |= expiry_bits(at);
+            self.expiry = at;
+        }
+        self.settled()
+    }
+
+    /// The same entry with a version, or another.
+    pub(crate) fn with_version(mut self, version: EntryVersion) -> Self {
+        (self.header, self.version) = versioned(self.header, &version);
+        self.settled()
+    }
+
+    /// The same entry with its value in chunks.
+    pub(crate) fn in_chunks(mut self) -> Self {
+        self.header |= LARGE;
+        self.settled()
+    }
+
+    /// With its size as its header says.
+    #[inline(always)]
+    fn settled(mut self) -> Self {
+        self.key_at = key_offset(self.header);
+        let stored = match self.placement() {
             Placement::Inline => self.value_length,
             Placement::Chunks => LARGE_BYTES,
         };
-        key_offset(self.header()) + self.key_length + stored
+        self.bytes = self.key_at + self.key_length + stored;
+        self
+    }
+
+    #[inline]
+    pub(crate) fn placement(&self) -> Placement {
+        if self.header & LARGE == 0 { Placement::Inline } else { Placement::Chunks }
+    }
+
+    #[inline]
+    pub(crate) fn expiry(&self) -> Expiry {
+        match self.header & (EXPIRY_SHORT | EXPIRY_LONG) {
+            0 => Expiry::Never,
+            _ => Expiry::At(Millis(self.expiry)),
+        }
     }
 
     /// Writes everything but the value and returns where that goes.
+    #[inline]
     pub(crate) fn write(&self, key: &[u8], bytes: &mut [u8]) -> usize {
         debug_assert_eq!(key.len(), self.key_length);
-        let header = self.header();
+        bytes[..HEADER_BYTES].copy_from_slice(&self.header.to_le_bytes());
+        if self.key_at > HEADER_BYTES {
+            self.write_optional(&mut bytes[HEADER_BYTES..self.key_at]);
+        }
+        let value_at = self.key_at + key.len();
+        bytes[self.key_at..value_at].copy_from_slice(key);
+        value_at
+    }
+
+    /// Writes the fields between header and key.
+    fn write_optional(&self, bytes: &mut [u8]) {
         let mut at = 0;
         let mut put = |field: &[u8]| {
             bytes[at..at + field.len()].copy_from_slice(field);
             at += field.len();
         };
-        put(&header.to_le_bytes());
-        if let Expiry::At(Millis(expiry)) = self.expiry {
-            match u32::try_from(expiry) {
-                Ok(short) => put(&short.to_le_bytes()),
-                Err(_) => put(&expiry.to_le_bytes()),
-            }
+        if self.header & EXPIRY_SHORT != 0 {
+            put(&(self.expiry as u32).to_le_bytes());
         }
-        if let Some(EntryVersion::Shard(version) | EntryVersion::Caller(version)) = self.version {
-            put(&version.to_le_bytes());
+        if self.header & EXPIRY_LONG != 0 {
+            put(&self.expiry.to_le_bytes());
         }
-        if self.user_flags != 0 {
+        if self.header & (VERSION_SHARD | VERSION_CALLER) != 0 {
+            put(&self.version.to_le_bytes());
+        }
+        if self.header & USER_FLAGS != 0 {
             put(&self.user_flags.to_le_bytes());
         }
-        if self.space != 0 {
+        if self.header & SPACE != 0 {
             put(&[self.space]);
         }
-        if header >> KEY_SHIFT & KEY_ESCAPE == KEY_ESCAPE {
+        if self.header >> KEY_SHIFT & KEY_ESCAPE == KEY_ESCAPE {
             put(&(self.key_length as u16).to_le_bytes());
         }
-        if header >> VALUE_SHIFT == VALUE_ESCAPE {
+        if self.header >> VALUE_SHIFT == VALUE_ESCAPE {
             put(&(self.value_length as u32).to_le_bytes());
         }
-        put(key);
-        at
+    }
+}
+
+/// The header bits that say how an expiry is kept.
+fn expiry_bits(at: u64) -> u32 {
+    if u32::try_from(at).is_ok() { EXPIRY_SHORT } else { EXPIRY_LONG }
+}
+
+/// A header that says what a version counts, and the version.
+fn versioned(header: u32, version: &EntryVersion) -> (u32, u64) {
+    let header = header & !(VERSION_SHARD | VERSION_CALLER);
+    match *version {
+        EntryVersion::Shard(version) => (header | VERSION_SHARD, version),
+        EntryVersion::Caller(version) => (header | VERSION_CALLER, version),
     }
 }
 
 /// Bytes before the key.
 #[inline]
 fn key_offset(header: u32) -> usize {
-    let mut at = 4;
+    let mut at = HEADER_BYTES;
     if header & OPTIONAL != 0 {
         at += (header >> EXPIRY_SHIFT & 3) as usize * 4;
         at += usize::from(header >> VERSION_SHIFT & 3 != 0) * 8;
@@ -320,14 +398,24 @@ impl<'s> Stored<'s> {
 
     /// What an entry like this one is made from.
     pub(crate) fn shape(&self) -> Shape {
+        let expiry = match self.expiry() {
+            Expiry::Never => 0,
+            Expiry::At(Millis(at)) => at,
+        };
+        let version = match self.version() {
+            None => 0,
+            Some(EntryVersion::Shard(version) | EntryVersion::Caller(version)) => version,
+        };
         Shape {
-            expiry: self.expiry(),
-            version: self.version(),
+            header: self.header,
             user_flags: self.user_flags(),
+            expiry,
+            version,
             space: self.space(),
+            key_at: self.key_at,
             key_length: self.key_length,
             value_length: self.value_length,
-            placement: self.placement(),
+            bytes: self.length(),
         }
     }
 }
@@ -374,17 +462,10 @@ mod tests {
                     for space in [0, 15] {
                         for key_length in [0, 1, 254, 255, 16_384] {
                             for value_length in [0, 1, 16_382, 16_383, 20_000] {
-                                let shape = Shape {
-                                    expiry,
-                                    version,
-                                    user_flags,
-                                    space,
-                                    key_length,
-                                    value_length,
-                                    placement: Placement::Inline,
-                                };
-                                check(&shape, &mut bytes);
-                                plain.get_or_insert(shape.bytes());
+                                let write = Write { value: &[], user_flags, expiry, version };
+                                let shape = Shape::new(space, key_length, value_length, &write);
+                                check(&shape, &write, space, &mut bytes);
+                                plain.get_or_insert(shape.bytes);
                             }
                         }
                     }
@@ -394,33 +475,35 @@ mod tests {
         assert_eq!(plain, Some(4), "no optional field takes room");
     }
 
-    fn check(shape: &Shape, bytes: &mut [u8]) {
+    fn check(shape: &Shape, write: &Write<'_>, space: u8, bytes: &mut [u8]) {
         let key = vec![3; shape.key_length];
         let value_at = shape.write(&key, bytes);
         bytes[value_at..value_at + shape.value_length].fill(9);
         let stored = Stored::read(bytes);
-        assert!(stored.is(shape.space, &key));
-        assert_eq!(stored.expiry(), shape.expiry);
-        assert_eq!(stored.version(), shape.version);
-        assert_eq!(stored.user_flags(), shape.user_flags);
-        assert_eq!(stored.space(), shape.space);
-        assert_eq!(stored.length(), shape.bytes());
+        assert!(stored.is(space, &key));
+        assert_eq!(stored.expiry(), write.expiry);
+        assert_eq!(stored.version(), write.version);
+        assert_eq!(stored.user_flags(), write.user_flags);
+        assert_eq!(stored.space(), space);
+        assert_eq!(stored.length(), shape.bytes);
         assert_eq!(stored.inline_value().len(), shape.value_length);
         assert!(stored.inline_value().iter().all(|byte| *byte == 9));
-        assert_eq!(stored.shape().bytes(), shape.bytes());
+        // Read back, and changed as a touch or a version does, and back.
+        let read = stored.shape();
+        assert_eq!((read.bytes, read.expiry()), (shape.bytes, write.expiry));
+        let version = EntryVersion::Caller(3);
+        let changed = read.with_expiry(Expiry::At(Millis(1))).with_version(version);
+        let value_at = changed.write(&key, bytes);
+        let stored = Stored::read(bytes);
+        assert_eq!((stored.value_at(), stored.length()), (value_at, changed.bytes));
+        assert_eq!(stored.expiry(), Expiry::At(Millis(1)));
+        assert_eq!((stored.version(), stored.user_flags()), (Some(version), write.user_flags));
+        assert!(stored.is(space, &key));
     }
 
     #[test]
     fn a_large_value_is_a_name() {
-        let shape = Shape {
-            expiry: Expiry::Never,
-            version: None,
-            user_flags: 0,
-            space: 0,
-            key_length: 3,
-            value_length: 10 << 20,
-            placement: Placement::Chunks,
-        };
+        let shape = Shape::new(0, 3, 10 << 20, &Write::value(&[])).in_chunks();
         let mut bytes = [0; 64];
         let at = shape.write(b"key", &mut bytes);
         bytes[at..at + 8].copy_from_slice(&77_u64.to_le_bytes());

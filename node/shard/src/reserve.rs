@@ -142,6 +142,27 @@ impl Reservation {
         }
     }
 
+    /// Some of it as words to read and some to write, which have none in common.
+    #[inline]
+    pub(crate) fn words_and_mut(
+        &mut self,
+        read: Range<usize>,
+        write: Range<usize>,
+    ) -> (&[u64], &mut [u64]) {
+        let words = self.bytes / 8;
+        assert!(read.start <= read.end && read.end <= words);
+        assert!(write.start <= write.end && write.end <= words);
+        assert!(read.end <= write.start || write.end <= read.start);
+        // SAFETY: as for `words`; the borrow of `self` is exclusive, and the two do not overlap.
+        unsafe {
+            let base = self.base.as_ptr().cast::<u64>();
+            (
+                std::slice::from_raw_parts(base.add(read.start), read.len()),
+                std::slice::from_raw_parts_mut(base.add(write.start), write.len()),
+            )
+        }
+    }
+
     /// Copies bytes to another place, which may overlap.
     #[inline]
     pub(crate) fn copy_within(&mut self, from: Range<usize>, to: usize) {
@@ -460,6 +481,10 @@ mod tests {
         memory.words_mut(0..1)[0] = 1;
         memory.copy_within(0..8, 12);
         assert_eq!(memory.bytes(8..24), [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let (from, to) = memory.words_and_mut(1..2, 3..4);
+        to.copy_from_slice(from);
+        assert_eq!(memory.words(3..4), memory.words(1..2));
+        memory.bytes_mut(24..32).fill(0);
         memory.bytes_mut(12..13).fill(0);
         memory.release(4096..8192);
         assert_eq!(memory.bytes(0..1), [1]);

@@ -242,6 +242,17 @@ impl Heap {
         self.arena.words_mut(start..start + length)
     }
 
+    /// Words of one slot, and words of another to be written, each with how many of them.
+    #[inline]
+    pub(crate) fn words_and_mut(
+        &mut self,
+        (one, one_length): (Handle, usize),
+        (other, other_length): (Handle, usize),
+    ) -> (&[u64], &mut [u64]) {
+        let (one, other) = (one.units() as usize, other.units() as usize);
+        self.arena.words_and_mut(one..one + one_length, other..other + other_length)
+    }
+
     /// The words of one line of the index.
     #[inline]
     pub(crate) fn group(&self, units: u64) -> &[u64; GROUP] {

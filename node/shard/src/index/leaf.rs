@@ -84,8 +84,19 @@ pub(crate) fn find(
     words: &[u64],
     window: Window,
     stored: u64,
-    mut is: impl FnMut(Word) -> bool,
+    is: impl FnMut(Word) -> bool,
 ) -> Option<usize> {
+    search(words, window, stored, is).ok()
+}
+
+/// The same; where there is none, the free place that one would take, if there is one.
+#[inline]
+pub(crate) fn search(
+    words: &[u64],
+    window: Window,
+    stored: u64,
+    mut is: impl FnMut(Word) -> bool,
+) -> Result<usize, Option<usize>> {
     let groups = words.len() / GROUP;
     let mut number = window.home(stored, groups);
     for _ in 0..groups {
@@ -95,37 +106,26 @@ pub(crate) fn find(
             let place = found.trailing_zeros() as usize;
             let word = Word(group[place]);
             if !word.is_empty() && is(word) {
-                return Some(number * GROUP + place);
+                return Ok(number * GROUP + place);
             }
             found &= found - 1;
         }
         if !group::is_full(group) {
-            return None;
+            return Err(Some(number * GROUP + group::length(group)));
         }
         number += 1;
         if number == groups {
             number = 0;
         }
     }
-    None
+    Err(None)
 }
 
-/// Puts a word in. There must be a free place.
-#[inline]
-pub(crate) fn insert(words: &mut [u64], window: Window, word: Word) -> usize {
-    let groups = words.len() / GROUP;
-    let mut number = window.home(word.stored(), groups);
-    loop {
-        let group = group_at(words, number);
-        if !group::is_full(group) {
-            let place = number * GROUP + group::length(group);
-            words[place] = word.0;
-            return place;
-        }
-        number += 1;
-        if number == groups {
-            number = 0;
-        }
+/// The place that a word with these kept bits takes, where there is one.
+pub(crate) fn free_place(words: &[u64], window: Window, stored: u64) -> Option<usize> {
+    match search(words, window, stored, |_| false) {
+        Ok(_) => unreachable!("no word is looked for"),
+        Err(place) => place,
     }
 }
 
@@ -236,7 +236,8 @@ mod tests {
                         };
                         let word = Word::new(window.stored(hash), Handle::new(next));
                         next += 1;
-                        insert(&mut words, window, word);
+                        let place = free_place(&words, window, word.stored());
+                        words[place.expect("it is not full")] = word.0;
                         held.push(word);
                     } else if !held.is_empty() {
                         let word = held.swap_remove(random.random_range(0..held.len()));

@@ -107,6 +107,14 @@ pub(crate) struct Found {
     pub(crate) word: Word,
 }
 
+/// Where a word that was not found would be, until the index changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Absent {
+    leaf: Leaf,
+    /// Which word of the leaf, where there is a free one.
+    place: Option<usize>,
+}
+
 /// A place in the walk over all leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
@@ -162,7 +170,7 @@ impl Index {
     }
 
     /// The leaf that a hash belongs to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn leaf(&self, heap: &Heap, slot: u16, hash: u64) -> Leaf {
         let mut reference = self.root(slot);
         let mut place = Place::Root;
@@ -215,11 +223,25 @@ impl Index {
         hash: u64,
         is: impl FnMut(Word) -> bool,
     ) -> Option<Found> {
+        self.search(heap, slot, hash, is).ok()
+    }
+
+    /// The same; where there is none, where it would be.
+    #[inline]
+    pub(crate) fn search(
+        &self,
+        heap: &Heap,
+        slot: u16,
+        hash: u64,
+        is: impl FnMut(Word) -> bool,
+    ) -> Result<Found, Absent> {
         let leaf = self.leaf(heap, slot, hash);
         let words = self.words(heap, &leaf);
         let window = leaf.reference.window();
-        let place = leaf::find(words, window, window.stored(hash), is)?;
-        Some(Found { leaf, place, word: Word(words[place]) })
+        match leaf::search(words, window, window.stored(hash), is) {
+            Ok(place) => Ok(Found { leaf, place, word: Word(words[place]) }),
+            Err(place) => Err(Absent { leaf, place }),
+        }
     }
 
     /// The word with this hash for which `is` says yes, and where in the arena it is, in units

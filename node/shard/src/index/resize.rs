@@ -5,7 +5,7 @@ use super::group::GROUP;
 use super::leaf::{self, Window};
 use super::reference::Reference;
 use super::word::Word;
-use super::{DEPTH_MAX, Found, Index, Leaf, Place};
+use super::{Absent, DEPTH_MAX, Found, Index, Leaf, Place};
 use crate::class::{Class, LEAF_LINES_MAX, LINE_BYTES};
 use crate::heap::{Handle, Heap};
 
@@ -49,20 +49,46 @@ pub(crate) trait Rehash {
 pub(crate) struct LeafFull;
 
 impl Index {
-    /// Puts in the word of a new entry. Its kept hash bits are set here.
+    /// Puts the word of a new entry where it was looked for. Its kept hash bits are set here.
+    #[inline]
     pub(crate) fn insert(
         &mut self,
         heap: &mut Heap,
-        slot: u16,
+        absent: &Absent,
         hash: u64,
         word: Word,
         rehash: &impl Rehash,
     ) -> Result<(), LeafFull> {
-        let leaf = loop {
+        let reference = absent.leaf.reference;
+        match absent.place {
+            Some(place) if reference.taken() < words_max(reference.lines()) => {
+                self.insert_at(heap, &absent.leaf, place, hash, word);
+            }
+            _ => {
+                let leaf = self.make_space(heap, absent.leaf.slot, hash, rehash)?;
+                let window = leaf.reference.window();
+                let words = self.words(heap, &leaf);
+                let place = leaf::free_place(words, window, window.stored(hash));
+                self.insert_at(heap, &leaf, place.expect("space was made"), hash, word);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the leaf of a hash grow, or splits it, so that it takes another word.
+    #[inline(never)]
+    fn make_space(
+        &mut self,
+        heap: &mut Heap,
+        slot: u16,
+        hash: u64,
+        rehash: &impl Rehash,
+    ) -> Result<Leaf, LeafFull> {
+        loop {
             let leaf = self.leaf(heap, slot, hash);
             let (lines, taken) = (leaf.reference.lines(), leaf.reference.taken());
             if taken < words_max(lines) {
-                break leaf;
+                return Ok(leaf);
             }
             if lines < LEAF_LINES_MAX {
                 let more = (lines / GROWTH_SHARE).max(1);
@@ -72,15 +98,16 @@ impl Index {
             } else {
                 return Err(LeafFull);
             }
-        };
+        }
+    }
+
+    #[inline]
+    fn insert_at(&mut self, heap: &mut Heap, leaf: &Leaf, place: usize, hash: u64, word: Word) {
         let reference = leaf.reference;
-        let window = reference.window();
-        let word = word.with_stored(window.stored(hash));
-        leaf::insert(heap.words_mut(reference.handle(), reference.words()), window, word);
-        let reference = reference.with_taken(reference.taken() + 1);
-        self.write(heap, slot, leaf.place, reference);
-        self.count(slot, 1);
-        Ok(())
+        let word = word.with_stored(reference.window().stored(hash));
+        *heap.word_mut(reference.units() + place as u64) = word.0;
+        self.write(heap, leaf.slot, leaf.place, reference.with_taken(reference.taken() + 1));
+        self.count(leaf.slot, 1);
     }
 
     /// Takes out a word that was found.
@@ -130,15 +157,15 @@ impl Index {
         let old = leaf.reference;
         let class = Class::of_leaf(lines);
         let lines = class.slot_bytes() / LINE_BYTES;
-        let mut copy = [0; LEAF_LINES_MAX * GROUP];
-        let copy = &mut copy[..old.words()];
-        if !old.is_empty() {
-            copy.copy_from_slice(heap.words(old.handle(), old.words()));
+        let handle = heap.take(class);
+        if old.is_empty() {
+            heap.words_mut(handle, lines * GROUP).fill(0);
+        } else {
+            let from = (old.handle(), old.words());
+            let (from, words) = heap.words_and_mut(from, (handle, lines * GROUP));
+            fill(words, old.window(), leaf::taken(from).map(|(_, word)| word));
             heap.give(old.handle());
         }
-        let handle = heap.take(class);
-        let words = heap.words_mut(handle, lines * GROUP);
-        fill(words, old.window(), leaf::taken(copy).map(|(_, word)| word));
         let reference = Reference::leaf(handle, lines, old.taken(), old.depth());
         self.write_all(heap, leaf, reference);
     }

@@ -33,7 +33,7 @@ use crate::hash::KeyedHash;
 use crate::heap::{Handle, Heap};
 use crate::index::resize::Rehash;
 use crate::index::word::Word;
-use crate::index::{Found, Index};
+use crate::index::{Absent, Found, Index};
 use crate::large::Discarded;
 use crate::policy::Evictor;
 use crate::reserve::{Backing, Prefaulter};
@@ -65,6 +65,8 @@ pub struct Shard {
     evictor: Evictor,
     room: Room,
     discarded: Discarded,
+    /// The longest value, as the configuration and the budget have it.
+    value_bytes_max: u64,
     version: u64,
     /// Entries of each key space.
     space_items: [u64; SPACES as usize],
@@ -135,6 +137,7 @@ impl Shard {
             evictor: Evictor::new(config.policy, config.random_seed),
             room: Room::default(),
             discarded: Discarded::default(),
+            value_bytes_max: 0,
             version: config.version_seed,
             space_items: [0; SPACES as usize],
             expiring: 0,
@@ -187,6 +190,8 @@ impl Shard {
         let most = self.config.budget_bytes_max.max(self.config.budget_bytes);
         let bytes = bytes.clamp(BUDGET_BYTES_MIN, most);
         self.config.budget_bytes = bytes;
+        let share = bytes / self.config.value_share_max.max(1);
+        self.value_bytes_max = self.config.value_bytes_max.min(share).min(u64::from(u32::MAX));
         let for_pages = bytes - Self::fixed_bytes(bytes);
         self.lower_limit((for_pages / PAGE_BYTES as u64) as u32);
     }
@@ -244,8 +249,14 @@ impl Shard {
     /// The word and place of a key, whether or not its time is over.
     #[inline]
     fn find(&self, key: &Key<'_>) -> Option<Found> {
+        self.search(key).ok()
+    }
+
+    /// The same; of a key that is not there, where it would be.
+    #[inline]
+    fn search(&self, key: &Key<'_>) -> Result<Found, Absent> {
         let heap = &self.heap;
-        self.index.find(heap, key.slot, key.hash, |word| {
+        self.index.search(heap, key.slot, key.hash, |word| {
             Stored::read(heap.rest_of_page(word.handle())).is(key.space, key.bytes)
         })
     }

@@ -200,7 +200,7 @@ impl Shard {
     }
 
     #[inline]
-    fn is_tight(&self) -> bool {
+    pub(super) fn is_tight(&self) -> bool {
         self.heap.pages_left() < TIGHT_PAGES + self.room.spare
     }
 

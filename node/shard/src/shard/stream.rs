@@ -2,7 +2,6 @@
 
 use super::{Shard, report};
 use crate::class::Class;
-use crate::entry::Placement;
 use crate::large::Chain;
 use crate::types::{Cause, Changes, Key, Millis, Write, WriteError};
 
@@ -81,8 +80,8 @@ impl Shard {
     ) -> Result<(), WriteError> {
         assert_eq!(upload.bytes_left(), 0, "the value has not wholly arrived");
         let room = self.shape(key, &write, upload.length).and_then(|shape| {
-            let shape = crate::entry::Shape { placement: Placement::Chunks, ..shape };
-            self.make_room(Class::of_entry(shape.bytes()), now, changes)?;
+            let shape = shape.in_chunks();
+            self.make_room(Class::of_entry(shape.bytes), now, changes)?;
             Ok(shape)
         });
         let shape = match room {
@@ -93,7 +92,8 @@ impl Shard {
             }
         };
         let first = upload.chain.first().expect("an upload has bytes");
-        self.put(key, &shape, super::write::Source::Chain(first), now, changes)?;
+        let source = super::write::Source::Chain(first);
+        self.put(key, &shape, source, now, changes)?;
         report(changes, key, Cause::Set);
         Ok(())
     }

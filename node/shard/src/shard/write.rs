@@ -4,9 +4,8 @@ use super::{Shard, StoredHash, give_entry, report};
 use crate::class::{Class, INLINE_BYTES_MAX};
 use crate::entry::{LARGE_BYTES, Placement, Shape, Stored};
 use crate::heap::Handle;
-use crate::index::Found;
-use crate::index::Mark;
 use crate::index::word::Word;
+use crate::index::{Absent, Found, Mark};
 use crate::large::Chain;
 use crate::types::{
     Cause, Changes, End, EntryVersion, Expiry, KEY_BYTES_MAX, Key, Millis, Write, WriteError,
@@ -37,11 +36,14 @@ impl Shard {
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
-        // These arrive while room is made.
-        self.prefetch_index(&key.hash());
-        self.evictor.prefetch(&self.heap, key.hash);
         let shape = self.shape(key, &write, write.value.len())?;
-        self.make_room(Class::of_entry(shape.bytes()), now, changes)?;
+        let class = Class::of_entry(shape.bytes);
+        if self.is_tight() {
+            // These arrive while room is made.
+            self.prefetch_index(&key.hash());
+            self.evictor.prefetch(&self.heap, key.hash);
+        }
+        self.make_room(class, now, changes)?;
         let source = self.store_value(&shape, [write.value, &[]], now, changes)?;
         self.put(key, &shape, source, now, changes)?;
         report(changes, key, Cause::Set);
@@ -67,7 +69,7 @@ impl Shard {
         let (old_length, expiry) = (entry.value.len(), entry.expiry);
         let write = Write { value, user_flags: entry.user_flags, expiry, version: None };
         let shape = self.shape(key, &write, old_length + value.len())?;
-        self.make_room(Class::of_entry(shape.bytes()), now, changes)?;
+        self.make_room(Class::of_entry(shape.bytes), now, changes)?;
         // Making room may have taken the entry itself.
         let Some(entry) = self.peek(key, now) else {
             return Ok(false);
@@ -112,14 +114,14 @@ impl Shard {
         let reshaped = |shard: &Self| {
             let found = shard.find(key)?;
             let stored = Stored::read(shard.heap.rest_of_page(found.word.handle()));
-            let shape = Shape { expiry, ..stored.shape() };
+            let shape = stored.shape().with_expiry(expiry);
             (!stored.expiry().is_due(now)).then_some((found, shape))
         };
         let Some((_, shape)) = reshaped(self) else {
             return false;
         };
         // Refused only where nothing may be evicted.
-        let _ = self.make_room(Class::of_entry(shape.bytes()), now, changes);
+        let _ = self.make_room(Class::of_entry(shape.bytes), now, changes);
         // Making room may have moved or taken the entry itself.
         let Some((found, shape)) = reshaped(self) else {
             return false;
@@ -148,11 +150,11 @@ impl Shard {
         let found = self.find(key).expect("an entry that was just read");
         let version = EntryVersion::Shard(self.next_version());
         let stored = Stored::read(self.heap.rest_of_page(found.word.handle()));
-        let shape = Shape { version: Some(version), ..stored.shape() };
+        let shape = stored.shape().with_version(version);
         // Eight bytes more need no room made: the reserve is there for this, and the next
         // write fills it up again.
         if self.heap.pages_left() <= 0
-            && self.heap.near_slot(Class::of_entry(shape.bytes())).is_none()
+            && self.heap.near_slot(Class::of_entry(shape.bytes)).is_none()
         {
             self.counts.refused += 1;
             return Err(WriteError::OutOfMemory);
@@ -162,6 +164,7 @@ impl Shard {
     }
 
     /// What an entry will look like.
+    #[inline]
     pub(super) fn shape(
         &mut self,
         key: &Key<'_>,
@@ -169,23 +172,13 @@ impl Shard {
         value_length: usize,
     ) -> Result<Shape, WriteError> {
         debug_assert!(key.bytes.len() <= KEY_BYTES_MAX);
-        let share = self.config.budget_bytes / self.config.value_share_max.max(1);
-        let most = self.config.value_bytes_max.min(share).min(u64::from(u32::MAX));
-        if value_length as u64 > most {
+        if value_length as u64 > self.value_bytes_max {
             self.counts.refused += 1;
             return Err(WriteError::ValueTooLarge);
         }
-        let mut shape = Shape {
-            expiry: write.expiry,
-            version: write.version,
-            user_flags: write.user_flags,
-            space: key.space,
-            key_length: key.bytes.len(),
-            value_length,
-            placement: Placement::Inline,
-        };
-        if shape.bytes() > INLINE_BYTES_MAX && value_length > LARGE_BYTES {
-            shape.placement = Placement::Chunks;
+        let shape = Shape::new(key.space, key.bytes.len(), value_length, write);
+        if shape.bytes > INLINE_BYTES_MAX && value_length > LARGE_BYTES {
+            return Ok(shape.in_chunks());
         }
         Ok(shape)
     }
@@ -198,7 +191,7 @@ impl Shard {
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<Source<'v>, WriteError> {
-        if shape.placement == Placement::Inline {
+        if shape.placement() == Placement::Inline {
             return Ok(Source::Bytes(pieces));
         }
         let mut chain = Chain::new(shape.value_length);
@@ -216,7 +209,7 @@ impl Shard {
             }
         }
         // Making room for the chunks may have used up what was made for the entry.
-        if let Err(error) = self.make_room(Class::of_entry(shape.bytes()), now, changes) {
+        if let Err(error) = self.make_room(Class::of_entry(shape.bytes), now, changes) {
             self.abandon(&chain);
             return Err(error);
         }
@@ -240,22 +233,18 @@ impl Shard {
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
         let payload = (shape.key_length + shape.value_length) as u64;
-        let class = Class::of_entry(shape.bytes());
-        let mut word = match self.find(key) {
-            Some(found) if self.is_due(&found, now) => {
-                self.expire_on_access(&found, changes);
-                None
+        // Looked at where it is: see `Shape` on copies.
+        let word = match &self.search(key) {
+            Ok(found) if self.is_due(found, now) => {
+                self.expire_on_access(found, changes);
+                let absent = self.search(key).expect_err("it was removed");
+                self.insert(key, &absent, shape, source, now)?
             }
-            Some(found) => Some(found),
-            None => None,
-        }
-        .map(|found| self.overwrite(key, &found, shape, class, source, now));
-        if word.is_none() {
-            word = Some(self.insert(key, shape, class, source, now)?);
-        }
-        let word = word.expect("written");
+            Ok(found) => self.overwrite(key, found, shape, source, now),
+            Err(absent) => self.insert(key, absent, shape, source, now)?,
+        };
         self.payload_bytes += payload;
-        if shape.placement == Placement::Chunks {
+        if shape.placement() == Placement::Chunks {
             self.large_payload_bytes += payload;
         }
         self.expiring += u64::from(word.expires());
@@ -271,10 +260,10 @@ impl Shard {
         key: &Key<'_>,
         found: &Found,
         shape: &Shape,
-        class: Class,
         source: Source<'_>,
         now: Millis,
     ) -> Word {
+        let class = Class::of_entry(shape.bytes);
         let old = found.word.handle();
         self.discount(found.word);
         let stored = Stored::read(self.heap.rest_of_page(old));
@@ -288,7 +277,7 @@ impl Shard {
         }
         let word = found.word.with_handle(handle);
         let word = self.evictor.used(word).unwrap_or(word);
-        let word = self.set_timer(key, word, old_expiry, shape.expiry, now);
+        let word = self.set_timer(key, word, old_expiry, shape.expiry(), now);
         self.index.replace(&mut self.heap, found, word);
         word
     }
@@ -297,8 +286,8 @@ impl Shard {
     fn insert(
         &mut self,
         key: &Key<'_>,
+        absent: &Absent,
         shape: &Shape,
-        class: Class,
         source: Source<'_>,
         now: Millis,
     ) -> Result<Word, WriteError> {
@@ -309,13 +298,13 @@ impl Shard {
             self.counts.refused += 1;
             return Err(WriteError::OutOfMemory);
         }
-        let handle = self.heap.take(self.class_for(class));
+        let handle = self.heap.take(self.class_for(Class::of_entry(shape.bytes)));
         self.write_entry(handle, key, shape, source);
         let word = Word::new(0, handle);
-        let word = self.set_timer(key, word, Expiry::Never, shape.expiry, now);
+        let word = self.set_timer(key, word, Expiry::Never, shape.expiry(), now);
         let word = self.evictor.insert(&mut self.heap, key.hash, word);
         let inserted =
-            self.index.insert(&mut self.heap, key.slot, key.hash, word, &StoredHash(&self.hash));
+            self.index.insert(&mut self.heap, absent, key.hash, word, &StoredHash(&self.hash));
         if inserted.is_err() {
             give_entry(&mut self.heap, &mut self.discarded, handle);
             self.counts.refused += 1;
@@ -325,8 +314,9 @@ impl Shard {
         Ok(word)
     }
 
+    #[inline]
     fn write_entry(&mut self, handle: Handle, key: &Key<'_>, shape: &Shape, source: Source<'_>) {
-        let bytes = self.heap.bytes_mut(handle, shape.bytes());
+        let bytes = self.heap.bytes_mut(handle, shape.bytes);
         let at = shape.write(key.bytes, bytes);
         let rest = &mut bytes[at..];
         match source {
@@ -347,27 +337,27 @@ impl Shard {
         let stored = Stored::read(self.heap.rest_of_page(old));
         let old_expiry = stored.expiry();
         let (old_at, old_length) = (stored.value_at(), stored.length());
-        let class = Class::of_entry(shape.bytes());
+        let class = Class::of_entry(shape.bytes);
         let slot_class = self.heap.class_of(old);
         let handle = if self.fits(class, slot_class) {
             // The value moves within the slot.
-            let value_at = shape.bytes() - (old_length - old_at);
+            let value_at = shape.bytes - (old_length - old_at);
             let slot = self.heap.bytes_mut(old, slot_class.slot_bytes());
             slot.copy_within(old_at..old_length, value_at);
             old
         } else {
             let handle = self.heap.take(self.class_for(class));
-            let value_at = shape.bytes() - (old_length - old_at);
+            let value_at = shape.bytes - (old_length - old_at);
             self.heap.copy_bytes(old, old_at..old_length, handle, value_at);
             self.heap.give(old);
-            if shape.placement == Placement::Chunks {
+            if shape.placement() == Placement::Chunks {
                 self.heap.mark_large(handle);
             }
             handle
         };
-        shape.write(key.bytes, self.heap.bytes_mut(handle, shape.bytes()));
+        shape.write(key.bytes, self.heap.bytes_mut(handle, shape.bytes));
         let word =
-            self.set_timer(key, found.word.with_handle(handle), old_expiry, shape.expiry, now);
+            self.set_timer(key, found.word.with_handle(handle), old_expiry, shape.expiry(), now);
         self.expiring += u64::from(word.expires());
         self.expiring -= u64::from(found.word.expires());
         self.index.replace(&mut self.heap, found, word);
