@@ -50,6 +50,10 @@ impl Address {
         Address::parse(address.as_str()).expect("the ring's form of an address is stricter")
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        &self.given
+    }
+
     pub(crate) fn endpoint(&self) -> Endpoint<'_> {
         match self.kind {
             Kind::Tcp => Endpoint::Tcp(&self.given),

@@ -1,6 +1,5 @@
 //! How long to wait before the next attempt to connect.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX};
@@ -16,13 +15,6 @@ pub(crate) fn delay(failures: u32, random: u64) -> Duration {
     half + half.mul_f64(share)
 }
 
-/// A number that differs from one call, and from one process, to the next. The standard
-/// library seeds its hash maps with the system's randomness; nothing better is needed to
-/// spread attempts over time.
-pub(crate) fn random() -> u64 {
-    RandomState::new().hash_one(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,10 +28,5 @@ mod tests {
             assert_eq!(delay(failures, u64::MAX), BACKOFF_MAX);
             assert_eq!(delay(failures, 0), BACKOFF_MAX / 2);
         }
-    }
-
-    #[test]
-    fn random_numbers_differ() {
-        assert_ne!(random(), random());
     }
 }

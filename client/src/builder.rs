@@ -8,8 +8,10 @@ use corelane_protocol::limits::TOKEN_BYTES_MAX;
 use corelane_ring::TopologyError;
 
 use crate::address::Address;
+use crate::chance::Chance;
 use crate::client::Client;
 use crate::connection::Room;
+use crate::connector::Connector;
 use crate::error::{ConnectError, ConnectFailure};
 use crate::fleet::spec::{self, IntoNodes, NodesError};
 use crate::fleet::watch::{self, Source};
@@ -48,6 +50,8 @@ pub struct ClientBuilder {
     connections_per_core: u16,
     room: Room,
     when_down: WhenDown,
+    connector: Option<Arc<dyn Connector>>,
+    seed: Option<u64>,
 }
 
 impl ClientBuilder {
@@ -64,6 +68,8 @@ impl ClientBuilder {
             connections_per_core: 1,
             room: Room { requests: REQUESTS_IN_FLIGHT_DEFAULT, bytes: BYTES_QUEUED_DEFAULT },
             when_down: WhenDown::default(),
+            connector: None,
+            seed: None,
         }
     }
 
@@ -175,6 +181,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Opens streams to nodes by this instead of by TCP and UNIX sockets.
+    pub fn connector(mut self, connector: Arc<dyn Connector>) -> ClientBuilder {
+        self.connector = Some(connector);
+        self
+    }
+
+    /// Seeds the random choices: by how much waits are jittered, and which requests are kept
+    /// from an overloaded node. By default the system's randomness does.
+    pub fn seed(mut self, seed: u64) -> ClientBuilder {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Connects to the nodes and to each of their cores.
     ///
     /// # Errors
@@ -182,7 +201,7 @@ impl ClientBuilder {
     /// the first. (Where there are several, those that are down are used once they are up.)
     ///
     /// # Panics
-    /// Outside of a tokio runtime with I/O and time enabled.
+    /// Outside of a tokio runtime with time enabled, and I/O too unless there is a connector.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let places = match &self.nodes {
             Nodes::Given(nodes) => nodes.iter().map(|node| spec::parse(node)).collect(),
@@ -212,6 +231,8 @@ impl ClientBuilder {
             connections_per_core: self.connections_per_core,
             room: self.room,
             when_down: self.when_down,
+            connector: self.connector,
+            chance: self.seed.map_or_else(Chance::of_system, Chance::from_seed),
         };
         let (when_node_down, warm_up) = (self.when_node_down, self.warm_up);
         let fleet = Fleet::connect(settings, places.clone(), when_node_down, warm_up).await?;

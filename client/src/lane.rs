@@ -16,13 +16,12 @@ use corelane_ring::Core;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use crate::address::Address;
 use crate::backoff;
 use crate::clock::LocalTime;
 use crate::connection::Connection;
 use crate::error::{ConnectError, ConnectFailure, Error, Executed};
 use crate::limits::LIFETIME_MIN;
-use crate::node::{Node, WhenDown};
+use crate::node::{Node, Settings, WhenDown};
 
 /// See the module.
 #[derive(Debug)]
@@ -48,8 +47,8 @@ struct Backoff {
 }
 
 impl Backoff {
-    fn after(failures: u32, error: ConnectError, now: LocalTime) -> Backoff {
-        Backoff { until: now.plus(backoff::delay(failures, backoff::random())), error }
+    fn after(failures: u32, error: ConnectError, now: LocalTime, random: u64) -> Backoff {
+        Backoff { until: now.plus(backoff::delay(failures, random)), error }
     }
 }
 
@@ -137,15 +136,16 @@ impl Lane {
 
     /// This connection takes no requests any more. One that broke soon after it was made
     /// counts as a failed attempt, or a node that welcomes and then fails would be stormed.
-    pub(crate) fn lost(&self, lost: &Arc<Connection>, address: &Address, now: LocalTime) {
+    pub(crate) fn lost(&self, lost: &Arc<Connection>, settings: &Settings, now: LocalTime) {
         let mut state = self.lock();
         if let State::Up { connection, since, failures } = &*state
             && Arc::ptr_eq(connection, lost)
         {
             *state = if now.since(*since) < LIFETIME_MIN {
                 let failures = failures.saturating_add(1);
-                let error = address.error(ConnectFailure::ShortLived);
-                State::Down { failures, backoff: Some(Backoff::after(failures, error, now)) }
+                let error = settings.address.error(ConnectFailure::ShortLived);
+                let backoff = Backoff::after(failures, error, now, settings.chance.next());
+                State::Down { failures, backoff: Some(backoff) }
             } else {
                 State::Down { failures: 0, backoff: None }
             };
@@ -153,7 +153,12 @@ impl Lane {
     }
 
     /// Ends an attempt to connect.
-    fn settled_as(&self, result: Result<Arc<Connection>, ConnectError>, now: LocalTime) {
+    fn settled_as(
+        &self,
+        result: Result<Arc<Connection>, ConnectError>,
+        now: LocalTime,
+        random: u64,
+    ) {
         let mut state = self.lock();
         let State::Connecting { failures } = *state else {
             unreachable!("one attempt is made at a time, and only it settles the lane")
@@ -162,7 +167,10 @@ impl Lane {
             Ok(connection) => State::Up { connection, since: now, failures },
             Err(error) => {
                 let failures = failures.saturating_add(1);
-                State::Down { failures, backoff: Some(Backoff::after(failures, error, now)) }
+                State::Down {
+                    failures,
+                    backoff: Some(Backoff::after(failures, error, now, random)),
+                }
             }
         };
         drop(state);
@@ -198,6 +206,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.lane.settled_as(self.result.clone(), self.node.clock.now());
+        let (now, random) = (self.node.clock.now(), self.node.settings.chance.next());
+        self.lane.settled_as(self.result.clone(), now, random);
     }
 }

@@ -42,6 +42,8 @@ mod router;
 
 mod address;
 mod backoff;
+mod chance;
+mod connector;
 mod hello;
 mod join;
 mod lane;
@@ -62,6 +64,7 @@ mod reply;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
+pub use connector::{Connecting, Connector, Stream};
 pub use error::{ConnectError, ConnectFailure, Disconnect, Error, Executed, ProtocolError};
 pub use fleet::WhenNodeDown;
 pub use fleet::member::NodeHealth;

@@ -13,8 +13,10 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 
 use crate::address::{Address, Endpoint};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::connection::{Connection, Room};
+use crate::connector::Connector;
 use crate::driver::drive;
 use crate::epoch::ToldEpoch;
 use crate::error::{ConnectError, ConnectFailure, Error};
@@ -47,6 +49,9 @@ pub(crate) struct Settings {
     pub(crate) connections_per_core: u16,
     pub(crate) room: Room,
     pub(crate) when_down: WhenDown,
+    /// What opens streams instead of the client's own sockets.
+    pub(crate) connector: Option<Arc<dyn Connector>>,
+    pub(crate) chance: Chance,
 }
 
 /// See the module.
@@ -214,6 +219,10 @@ impl Node {
         let settings = &self.settings;
         let limit = settings.connect_timeout;
         let opening = async {
+            if let Some(connector) = &settings.connector {
+                let stream = connector.connect(settings.address.as_str()).await?;
+                return self.start(stream, core).await;
+            }
             match settings.address.endpoint() {
                 Endpoint::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;

@@ -246,7 +246,7 @@ impl Requester {
                 // Nothing of it was sent, so another connection may have it, write or not.
                 Err(SubmitError::NotOpen) => {
                     let now = self.node.clock.now();
-                    lane.lost(&connection, &self.node.settings.address, now);
+                    lane.lost(&connection, &self.node.settings, now);
                 }
             }
         }

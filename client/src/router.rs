@@ -31,12 +31,15 @@ type Sent = Result<Ticket, Error>;
 impl Router {
     /// Sends a request for one key.
     pub(crate) async fn one(&self, asked: Asked<'_>) -> Result<OwnedReply, Error> {
-        let deadline = self.deadline();
+        self.one_by(asked, self.deadline()).await
+    }
+
+    async fn one_by(&self, asked: Asked<'_>, deadline: LocalTime) -> Result<OwnedReply, Error> {
         let mut table = self.fleet.table();
         let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
         let mut result = self.at_owner(&table, slot, asked, deadline).await;
         if is_moved(&result)
-            && let Some(newer) = self.fleet.newer_than(&table, table.owner(slot)).await
+            && let Some(newer) = self.fleet.newer_than(&table, table.owner(slot), deadline).await
         {
             table = newer;
             result = self.at_owner(&table, slot, asked, deadline).await;
@@ -93,7 +96,7 @@ impl Router {
                 Err(error) => Err(error),
             };
             results.push(match is_moved(&result) {
-                true => self.one(*asked).await,
+                true => self.one_by(*asked, deadline).await,
                 false => self.or_stand_in(&table, slot, *asked, result, deadline).await,
             });
         }
@@ -155,8 +158,8 @@ impl Router {
             .filter(|index| results[*index].as_ref().is_some_and(is_moved))
             .collect();
         if let Some(first) = moved.first()
-            && let Some(newer) =
-                self.fleet.newer_than(&table, table.owner(slot_of(keys[*first]))).await
+            && let teller = table.owner(slot_of(keys[*first]))
+            && let Some(newer) = self.fleet.newer_than(&table, teller, deadline).await
         {
             table = newer;
             let parts = self::parts(&table, keys, &moved, |slot| Some(table.owner(slot)));
@@ -170,7 +173,8 @@ impl Router {
         for some in cold.chunks(WARMED_AT_ONCE) {
             let asking = some.iter().map(|index| {
                 let (key, least_version) = (keys[*index], None);
-                self.one(Asked::read(Request::Get { key, least_version }, Expected::Value))
+                let get = Asked::read(Request::Get { key, least_version }, Expected::Value);
+                self.one_by(get, deadline)
             });
             for (index, result) in some.iter().zip(join_all(asking.collect()).await) {
                 results[*index] = Some(result);

@@ -4,7 +4,7 @@
 //! They are bounded. Where one finds no room, nothing that the node holds can be trusted any
 //! more: it is emptied when it is back.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::limits::{DELETES_BYTES_MAX, DELETES_MAX};
 
@@ -20,7 +20,7 @@ pub(crate) enum Owed {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Deletes {
-    keys: HashSet<Box<[u8]>>,
+    keys: BTreeSet<Box<[u8]>>,
     bytes: usize,
     everything: bool,
 }

@@ -7,6 +7,7 @@ use corelane_protocol::{DeleteCondition, Request, ShortEpoch, Status};
 use corelane_ring::Node as Place;
 
 use crate::backoff;
+use crate::chance::Chance;
 use crate::clock::LocalTime;
 use crate::error::{Disconnect, Error};
 use crate::fleet::breaker::{Breaker, Change, Sign};
@@ -91,7 +92,7 @@ impl Member {
             }
             return Admission::Down;
         }
-        match state.throttle.admit(now, backoff::random()) {
+        match state.throttle.admit(now, self.node.settings.chance.next()) {
             Ok(()) => Admission::Send,
             Err(retry_after) => Admission::Busy(retry_after),
         }
@@ -133,7 +134,8 @@ impl Member {
     /// Starts the task that makes the node trusted again, unless it runs.
     fn recover(self: &Arc<Member>, mut state: MutexGuard<'_, State>) {
         if !std::mem::replace(&mut state.recovering, true) {
-            self.node.runtime.spawn(recover(Arc::downgrade(self)));
+            let chance = self.node.settings.chance.clone();
+            self.node.runtime.spawn(recover(Arc::downgrade(self), chance));
         }
     }
 
@@ -196,10 +198,10 @@ enum Trust {
 
 /// Probes a node that is down, with growing and jittered waits, and pays what it is owed
 /// before anything else is sent to it. Ends when that is done, or the fleet has dropped the node.
-async fn recover(member: Weak<Member>) {
+async fn recover(member: Weak<Member>, chance: Chance) {
     let mut failures = 0;
     loop {
-        tokio::time::sleep(backoff::delay(failures + 1, backoff::random())).await;
+        tokio::time::sleep(backoff::delay(failures + 1, chance.next())).await;
         let Some(member) = member.upgrade() else { return };
         let done = async {
             if member.is_down() {

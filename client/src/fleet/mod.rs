@@ -199,7 +199,7 @@ impl Fleet {
         });
         if let Some(member) = told {
             // Where that fails, the replies will say again that there is a topology.
-            fleet.newer_than(&fleet.table(), &member).await;
+            fleet.newer_than(&fleet.table(), &member, fleet.fetch_deadline()).await;
         }
         Ok(fleet)
     }
@@ -214,19 +214,23 @@ impl Fleet {
     }
 
     /// A newer table than the one that a request was routed by: the one in force, where that
-    /// has changed meanwhile, or what the node knows that gave the request back.
+    /// has changed meanwhile, or what the node knows that gave the request back. Nothing where that
+    /// cannot be had by the deadline.
     pub(crate) async fn newer_than(
         self: &Arc<Fleet>,
         by: &Arc<Table>,
         teller: &Member,
+        deadline: LocalTime,
     ) -> Option<Arc<Table>> {
-        let _fetching = self.fetching.lock().await;
+        let until = self.clock.instant(deadline);
+        // Whoever fetches may be allowed more time.
+        let _fetching = tokio::time::timeout_at(until, self.fetching.lock()).await.ok()?;
         let current = self.table();
         if !Arc::ptr_eq(&current, by) {
             return Some(current);
         }
         let node = Arc::clone(&teller.node);
-        let (timeout, epoch) = (self.settings.timeout, current.epoch());
+        let (timeout, epoch) = (deadline.since(self.clock.now()), current.epoch());
         let asked =
             Asked::read(Request::Topology { held_epoch: current.held.0 }, Expected::Topology);
         let told = Requester { node, timeout, epoch }.one(asked).await;
@@ -234,6 +238,11 @@ impl Fleet {
         let topology = Topology::decode(&table).ok()?;
         let held = topology.epoch();
         (held > current.held).then(|| self.replace(topology, held))
+    }
+
+    /// By when a topology is to be had that no request waits for.
+    fn fetch_deadline(&self) -> LocalTime {
+        self.clock.now().plus(self.settings.timeout)
     }
 
     /// Takes in the epoch that a node told with a reply. One that differs from the table's
@@ -252,7 +261,7 @@ impl Fleet {
         if now.0 >= due && turn.is_ok() {
             let (fleet, by, teller) = (Arc::clone(self), Arc::clone(by), Arc::clone(teller));
             teller.node.runtime.clone().spawn(async move {
-                fleet.newer_than(&by, &teller).await;
+                fleet.newer_than(&by, &teller, fleet.fetch_deadline()).await;
             });
         }
     }

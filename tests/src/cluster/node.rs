@@ -1,6 +1,6 @@
 //! A node: its engines, the mail between them, its connections, and a clock of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corelane_engine::{
@@ -13,44 +13,19 @@ use corelane_shard::ShardConfig;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use crate::cluster::net::{MS, State};
+
 /// Least memory of a shard that works.
 const SHARD_BYTES: u64 = 33 << 20;
-/// The slowest byte, in microseconds, and the fastest.
-const DELAY_US: std::ops::Range<u64> = 10..1_500;
-
-/// Bytes on their way, with the time at which they arrive.
-#[derive(Debug, Default)]
-pub(super) struct Pipe {
-    pieces: VecDeque<(u64, Vec<u8>)>,
-    last_at: u64,
-}
-
-impl Pipe {
-    pub(super) fn put(&mut self, bytes: Vec<u8>, now_us: u64, random: &mut SmallRng) {
-        // Nothing overtakes.
-        self.last_at = self.last_at.max(now_us + random.random_range(DELAY_US));
-        self.pieces.push_back((self.last_at, bytes));
-    }
-
-    pub(super) fn take(&mut self, now_us: u64) -> Option<Vec<u8>> {
-        let (at, _) = self.pieces.front()?;
-        (*at <= now_us).then(|| self.pieces.pop_front().expect("it was just seen").1)
-    }
-}
-
-/// A client's connection, at the node's end.
-#[derive(Debug)]
-pub(super) struct Link {
-    core: usize,
-    id: ConnectionId,
-    pub(super) to_node: Pipe,
-    pub(super) to_client: Pipe,
-}
+/// By how much later than its neighbours a core hears of something, in milliseconds.
+const LAG_MS: std::ops::Range<u64> = 0..4;
 
 #[derive(Debug)]
 enum Effect {
     Send(ConnectionId, Packet),
+    Reading(ConnectionId, bool),
     Close(ConnectionId),
+    Detach(ConnectionId),
     Mail(Core, Mail),
 }
 
@@ -66,16 +41,20 @@ impl Output for Effects {
         None
     }
 
-    fn pause(&mut self, _: ConnectionId) {}
+    fn pause(&mut self, connection: ConnectionId) {
+        self.0.push(Effect::Reading(connection, false));
+    }
 
-    fn resume(&mut self, _: ConnectionId) {}
+    fn resume(&mut self, connection: ConnectionId) {
+        self.0.push(Effect::Reading(connection, true));
+    }
 
     fn close(&mut self, connection: ConnectionId, _: Closing) {
         self.0.push(Effect::Close(connection));
     }
 
-    fn detach(&mut self, _: ConnectionId) {
-        unreachable!("no client says hello");
+    fn detach(&mut self, connection: ConnectionId) {
+        self.0.push(Effect::Detach(connection));
     }
 
     fn mail(&mut self, to: Core, mail: Mail) {
@@ -83,13 +62,30 @@ impl Output for Effects {
     }
 }
 
+/// What one core gets from within the node.
+enum Input {
+    Mail(Core, Mail),
+    View(Arc<ClusterView>),
+}
+
 struct CoreState {
     engine: Engine,
     effects: Effects,
-    inbox: VecDeque<(Core, Mail)>,
+    /// With the time at which it is looked at; nothing overtakes.
+    inbox: VecDeque<(u64, Input)>,
     sent: Vec<(ConnectionId, Packet)>,
-    /// Views that it has yet to hear of.
-    views: VecDeque<Arc<ClusterView>>,
+    /// When the engine wants a turn.
+    due_us: u64,
+}
+
+/// Whether the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Runs,
+    /// It is stopped until then; its system takes connections and bytes.
+    StoppedUntil(u64),
+    /// It starts again then, without entries.
+    DeadUntil(u64),
 }
 
 /// See the module.
@@ -99,32 +95,43 @@ pub(super) struct Node {
     /// Its clock is the world's, run at another speed from another start.
     clock: (u64, u64),
     map: CoreMap,
+    life: Life,
     /// The last topology that it was told, which it keeps when it dies.
-    told: Topology,
+    told: Arc<Topology>,
     /// Later ones, and when they arrive.
-    coming: VecDeque<(u64, Topology)>,
-    pub(super) links: BTreeMap<u64, Link>,
+    coming: VecDeque<(u64, Arc<Topology>)>,
 }
 
 impl Node {
-    pub(super) fn new(name: NodeName, cores: u16, told: Topology, random: &mut SmallRng) -> Node {
+    pub(super) fn new(
+        name: NodeName,
+        cores: u16,
+        told: Arc<Topology>,
+        random: &mut SmallRng,
+    ) -> Node {
         let clock = (random.random_range(0..1 << 40), random.random_range(9_990..10_010));
         let map = CoreMap::even(cores).expect("a few cores");
-        let (cores_made, coming, links) = (Vec::new(), VecDeque::new(), BTreeMap::new());
-        let mut node = Node { name, cores: cores_made, clock, map, told, coming, links };
+        let (cores, coming, life) = (Vec::new(), VecDeque::new(), Life::Runs);
+        let mut node = Node { name, cores, clock, map, life, told, coming };
         node.start(0, random);
         node
     }
 
-    pub(super) fn clock(&self, now_us: u64) -> MonotonicUs {
+    fn clock(&self, now_us: u64) -> MonotonicUs {
         let (start, speed) = self.clock;
         MonotonicUs(start + now_us * speed / 10_000)
+    }
+
+    /// The first whole millisecond of the world at which the node's clock shows a moment.
+    fn world_us(&self, moment: MonotonicUs) -> u64 {
+        let (start, speed) = self.clock;
+        ((moment.0.saturating_sub(start) * 10_000).div_ceil(speed)).next_multiple_of(MS)
     }
 
     /// Starts without data, in the topology that it was told last.
     fn start(&mut self, now_us: u64, random: &mut SmallRng) {
         let cores = self.map.cores();
-        let view = ClusterView::first(cores, self.told.clone(), &self.name);
+        let view = ClusterView::first(cores, (*self.told).clone(), &self.name);
         let view = Arc::new(view.expect("a small topology"));
         self.map = view.cores().clone();
         let seed = random.random();
@@ -157,111 +164,229 @@ impl Node {
             effects: Effects::default(),
             inbox: VecDeque::new(),
             sent: Vec::new(),
-            views: VecDeque::new(),
+            due_us: now_us,
         };
         self.cores = (0..cores).map(state).collect();
     }
 
-    /// Dies and starts again: entries and connections are gone.
-    pub(super) fn restart(&mut self, now_us: u64, random: &mut SmallRng) {
-        self.links.clear();
-        self.start(now_us, random);
+    /// The process dies, and with it entries and connections; it starts again later.
+    pub(super) fn kill(&mut self, net: &mut State, until_us: u64) {
+        self.life = Life::DeadUntil(until_us);
+        self.cores.clear();
+        net.links_of(&self.name).into_iter().for_each(|link| net.lose(link));
     }
 
-    pub(super) fn tell(&mut self, topology: Topology, at_us: u64) {
+    /// The process does nothing for a while.
+    pub(super) fn stop(&mut self, until_us: u64) {
+        if self.life == Life::Runs {
+            self.life = Life::StoppedUntil(until_us);
+        }
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.life == Life::Runs
+    }
+
+    pub(super) fn tell(&mut self, topology: &Arc<Topology>, at_us: u64) {
         let at_us = self.coming.back().map_or(at_us, |(before, _)| at_us.max(*before));
-        self.coming.push_back((at_us, topology));
+        self.coming.push_back((at_us, Arc::clone(topology)));
     }
 
-    /// Whether all its cores have the topology of this epoch.
+    /// Whether all its cores have this topology. A node that is dead comes back with what it was
+    /// told.
     pub(super) fn has(&self, topology: &Topology) -> bool {
+        let is_view = |(_, input): &(u64, Input)| matches!(input, Input::View(_));
         self.coming.is_empty()
             && self.told.epoch() == topology.epoch()
-            && self.cores.iter().all(|core| core.views.is_empty())
-    }
-
-    pub(super) fn connect(&mut self, link: u64, now_us: u64, random: &mut SmallRng) {
-        let core = random.random_range(0..self.cores.len());
-        let now = self.clock(now_us);
-        let id = self.cores[core].engine.opened(now);
-        let (to_node, to_client) = Default::default();
-        self.links.insert(link, Link { core, id, to_node, to_client });
+            && !self.cores.iter().any(|core| core.inbox.iter().any(is_view))
     }
 
     /// The connection breaks, with all that is on its way.
-    pub(super) fn lose(&mut self, link: u64, now_us: u64) {
-        let Some(Link { core, id, .. }) = self.links.remove(&link) else { return };
-        let now = self.clock(now_us);
-        let core = &mut self.cores[core];
-        core.engine.receive_ended(id, ReceiveEnd::Broken, now, &mut core.effects);
-        core.engine.closed(id);
+    pub(super) fn lose(&mut self, link: u64, net: &mut State, now_us: u64) {
+        if let Some((core, id)) = net.links.get(&link).and_then(|link| link.place) {
+            let now = self.clock(now_us);
+            let core = &mut self.cores[core];
+            core.engine.receive_ended(id, ReceiveEnd::Broken, now, &mut core.effects);
+            core.engine.closed(id);
+        }
+        net.lose(link);
     }
 
-    /// Lets each core do something, or nothing.
-    pub(super) fn turn(&mut self, now_us: u64, random: &mut SmallRng) {
-        if self.coming.front().is_some_and(|(at, _)| *at <= now_us) {
+    /// Does all that is due, and says when more is, bytes that arrive later aside.
+    pub(super) fn turn(&mut self, net: &mut State, now_us: u64, random: &mut SmallRng) -> u64 {
+        match self.life {
+            Life::DeadUntil(until_us) if until_us <= now_us => {
+                self.life = Life::Runs;
+                self.start(now_us, random);
+            }
+            Life::StoppedUntil(until_us) if until_us <= now_us => self.life = Life::Runs,
+            Life::Runs | Life::StoppedUntil(_) | Life::DeadUntil(_) => {}
+        }
+        for link in net.knocking(&self.name, now_us) {
+            net.answer(link, !matches!(self.life, Life::DeadUntil(_)));
+        }
+        if let Life::StoppedUntil(until_us) | Life::DeadUntil(until_us) = self.life {
+            return until_us;
+        }
+        self.hear(now_us, random);
+        self.accept(net, now_us, random);
+        let links: Vec<u64> = net.links_of(&self.name);
+        let mut next_us = self.coming.front().map_or(u64::MAX, |(at_us, _)| *at_us);
+        loop {
+            let mut is_done = true;
+            for core in 0..self.cores.len() {
+                is_done &= !self.turn_of(core, &links, net, now_us, random);
+            }
+            if is_done {
+                break;
+            }
+        }
+        for core in &self.cores {
+            next_us = next_us.min(core.due_us);
+            next_us = core.inbox.front().map_or(next_us, |(at_us, _)| next_us.min(*at_us));
+        }
+        next_us
+    }
+
+    /// Takes a topology that has arrived, which its cores hear of one after the other.
+    fn hear(&mut self, now_us: u64, random: &mut SmallRng) {
+        while self.coming.front().is_some_and(|(at_us, _)| *at_us <= now_us) {
             let (_, topology) = self.coming.pop_front().expect("it was just seen");
-            let view = ClusterView::after(&self.map, topology.clone(), &self.name);
+            let view = ClusterView::after(&self.map, (*topology).clone(), &self.name);
             let view = Arc::new(view.expect("a small topology"));
             self.map = view.cores().clone();
             self.told = topology;
-            self.cores.iter_mut().for_each(|core| core.views.push_back(Arc::clone(&view)));
-        }
-        for core in 0..self.cores.len() {
-            if random.random_bool(0.6) {
-                self.turn_of(core, now_us, random);
+            for core in &mut self.cores {
+                let at_us = now_us + random.random_range(LAG_MS) * MS;
+                core.put(Input::View(Arc::clone(&view)), at_us);
             }
         }
     }
 
-    fn turn_of(&mut self, number: usize, now_us: u64, random: &mut SmallRng) {
+    fn accept(&mut self, net: &mut State, now_us: u64, random: &mut SmallRng) {
+        let now = self.clock(now_us);
+        for link in net.accepted_of(&self.name) {
+            let core = random.random_range(0..self.cores.len());
+            link.place = Some((core, self.cores[core].engine.opened(now)));
+            link.was_accepted = true;
+            link.reads = true;
+        }
+    }
+
+    /// One turn of a core, if there is anything to do for it.
+    fn turn_of(
+        &mut self,
+        number: usize,
+        links: &[u64],
+        net: &mut State,
+        now_us: u64,
+        random: &mut SmallRng,
+    ) -> bool {
         let now = self.clock(now_us);
         let state = &mut self.cores[number];
+        let mut has_input = !state.sent.is_empty() || state.due_us <= now_us;
+        state.engine.begin_turn(now, now);
         for (id, packet) in state.sent.drain(..) {
             state.engine.sent(id, packet, SendEnd::Whole, now, &mut state.effects);
         }
-        for link in self.links.values_mut().filter(|link| link.core == number) {
-            while let Some(bytes) = link.to_node.take(now_us) {
-                state.engine.received(link.id, &bytes, now, &mut state.effects);
+        for link in links {
+            while let Some((core, id)) = net.links.get(link).and_then(|link| link.place)
+                && core == number
+                && let Some(bytes) = net.take_at_node(*link, now_us)
+            {
+                has_input = true;
+                if bytes.is_empty() {
+                    let end = ReceiveEnd::PeerFinished;
+                    state.engine.receive_ended(id, end, now, &mut state.effects);
+                } else {
+                    state.engine.received(id, &bytes, now, &mut state.effects);
+                }
             }
         }
-        for _ in 0..random.random_range(0..4) {
-            let Some((from, mail)) = state.inbox.pop_front() else { break };
-            state.engine.mail(from, mail, now, &mut state.effects);
+        while state.inbox.front().is_some_and(|(at_us, _)| *at_us <= now_us) {
+            has_input = true;
+            match state.inbox.pop_front().expect("it was just seen").1 {
+                Input::Mail(from, mail) => state.engine.mail(from, mail, now, &mut state.effects),
+                Input::View(view) => state.engine.set_cluster(view),
+            }
         }
-        if random.random_bool(0.3)
-            && let Some(view) = state.views.pop_front()
-        {
-            state.engine.set_cluster(view);
+        if !has_input {
+            return false;
         }
-        // One slice; a core with more to do has a turn again.
-        let _: Agenda = state.engine.tick(now, &mut state.effects);
+        let agenda = state.engine.tick(now, &mut state.effects);
         state.engine.flush_output(now, &mut state.effects);
-        for effect in std::mem::take(&mut state.effects.0) {
-            self.carry_out(number, effect, now_us, random);
+        let effects = std::mem::take(&mut state.effects.0);
+        self.cores[number].due_us = match agenda {
+            // Work that takes several turns takes time.
+            Agenda::Now => now_us + MS,
+            Agenda::At(at) => self.world_us(at).max(now_us + MS),
+        };
+        for effect in effects {
+            self.carry_out(number, effect, links, net, now_us, random);
         }
+        true
     }
 
-    fn carry_out(&mut self, core: usize, effect: Effect, now_us: u64, random: &mut SmallRng) {
+    fn carry_out(
+        &mut self,
+        core: usize,
+        effect: Effect,
+        links: &[u64],
+        net: &mut State,
+        now_us: u64,
+        random: &mut SmallRng,
+    ) {
+        let number_of = |net: &State, id| {
+            let is_it = |link: &&u64| {
+                net.links.get(link).is_some_and(|link| link.place == Some((core, id)))
+            };
+            links.iter().find(is_it).copied()
+        };
         match effect {
             Effect::Send(id, packet) => {
-                let at = |link: &&mut Link| link.core == core && link.id == id;
-                if let Some(link) = self.links.values_mut().find(at) {
-                    let bytes = packet.pieces().flatten().copied().collect();
-                    link.to_client.put(bytes, now_us, random);
+                if let Some(link) = number_of(net, id) {
+                    net.put_to_client(link, packet.pieces().flatten().copied().collect());
                 }
                 self.cores[core].sent.push((id, packet));
             }
+            Effect::Reading(id, reads) => {
+                let link = number_of(net, id).and_then(|link| net.links.get_mut(&link));
+                link.into_iter().for_each(|link| link.reads = reads);
+            }
             Effect::Close(id) => {
-                self.links.retain(|_, link| !(link.core == core && link.id == id));
+                self.cores[core].engine.closed(id);
+                if let Some(link) = number_of(net, id) {
+                    net.end_at_node(link);
+                }
+            }
+            Effect::Detach(id) => {
+                let now = self.clock(now_us);
+                let Some(handover) = self.cores[core].engine.detached(id) else { return };
+                let Some(link) = number_of(net, id).and_then(|link| net.links.get_mut(&link))
+                else {
+                    return;
+                };
+                let to = &mut self.cores[usize::from(handover.to)];
+                let id = to.engine.opened(now);
+                link.place = Some((usize::from(handover.to), id));
+                to.engine.received(id, &handover.received, now, &mut to.effects);
+                to.due_us = now_us;
             }
             Effect::Mail(to, mail) => {
-                self.cores[to.index()].inbox.push_back((Core(core as u16), mail));
+                let at_us = now_us + random.random_range(LAG_MS) / 3 * MS;
+                self.cores[to.index()].put(Input::Mail(Core(core as u16), mail), at_us);
             }
         }
     }
 
     pub(super) fn check(&self) {
         self.cores.iter().for_each(|core| core.engine.invariants());
+    }
+}
+
+impl CoreState {
+    fn put(&mut self, input: Input, at_us: u64) {
+        let at_us = self.inbox.back().map_or(at_us, |(before, _)| at_us.max(*before));
+        self.inbox.push_back((at_us, input));
     }
 }

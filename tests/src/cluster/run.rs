@@ -1,219 +1,236 @@
 //! One run of the world, from one seed.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
 
-use corelane_ring::{Address, Change, Epoch, Node as Place, NodeName, Topology, place, rebalance};
+use corelane_client::{Client, WhenNodeDown};
+use corelane_ring::{NodeName, Topology};
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 
-use crate::cluster::client::{Client, Counts, Known, What, Wish};
+use crate::cluster::net::{MS, Net};
 use crate::cluster::node::Node;
+use crate::cluster::record::SharedRecord;
+use crate::cluster::topologies::{NODES_MAX, Topologies, name};
+use crate::cluster::worker::{Counts, KEYS, TIMEOUT_MS, Worker};
 
-/// Steps of one run, of 20 microseconds on average.
-const STEPS: u64 = 6_000;
-const CLIENTS: usize = 4;
-const KEYS: usize = 4;
-/// Longest time that a topology takes to a node, in microseconds.
-const NEWS_US_MAX: u64 = 4_000;
+const CLIENTS: usize = 2;
+/// Workers of each client, which make requests at the same time.
+const WORKERS: usize = 3;
+/// Requests of each worker.
+const REQUESTS: u64 = 24;
+/// Between two accidents or changes, in milliseconds.
+const QUIET_MS: std::ops::Range<u64> = 5..160;
+/// Longest time that a topology takes to a node, in milliseconds.
+const NEWS_MS: std::ops::Range<u64> = 0..60;
+/// How long a node is dead or stopped, or cut off from a client, in milliseconds.
+const OUTAGE_MS: std::ops::Range<u64> = 5..500;
+/// How long clients and nodes keep slots warm that move, where they do, in milliseconds.
+const WARM_UP_MS: u64 = 500;
+/// How long entries live on a node that stands in for another, in milliseconds.
+const GUTTER_MS: u64 = 150;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// What the clients counted together.
+    /// What the workers counted together.
     pub counts: Counts,
+    /// Reads older than what was acknowledged, where that may happen.
+    pub excused: u64,
     /// Topologies that were put in force.
     pub changes: u64,
     /// Nodes that died.
     pub deaths: u64,
+    /// Nodes that stopped for a while.
+    pub stops: u64,
+    /// Times that nothing passed between a client and a node.
+    pub cuts: u64,
     /// Connections that broke.
     pub losses: u64,
 }
 
 struct World {
     random: SmallRng,
-    now_us: u64,
+    net: Net,
     nodes: BTreeMap<NodeName, Node>,
-    clients: Vec<Client>,
-    /// Connections by client and node.
-    links: BTreeMap<(usize, NodeName), u64>,
-    next_link: u64,
-    topology: Topology,
-    /// Since when every node has it; not yet, where there is none.
-    settled_since: Option<u64>,
-    asked_at: [u64; CLIENTS],
+    record: SharedRecord,
+    topologies: Topologies,
+    topology: Arc<Topology>,
+    next_accident_us: u64,
     report: Report,
 }
 
 /// Plays one seed, and panics where something is wrong.
 pub fn run(seed: u64) -> Report {
-    let mut random = SmallRng::seed_from_u64(seed);
-    let count = random.random_range(2..=4);
-    let places: Vec<Place> = (0..count).map(|number| place_of(number, 100)).collect();
-    let topology = place(Epoch(random.random_range(1..1 << 20)), places, 1).expect("a few nodes");
-    let mut nodes = BTreeMap::new();
-    for node in topology.nodes() {
-        let cores = random.random_range(1..=3);
-        let made = Node::new(node.name.clone(), cores, topology.clone(), &mut random);
-        nodes.insert(node.name.clone(), made);
-    }
-    let client = |number| {
-        let keys = (0..KEYS).map(|key| Known::new(format!("{number}:{key}"))).collect();
-        Client::new(topology.clone(), keys)
-    };
-    let mut world = World {
-        clients: (0..CLIENTS).map(client).collect(),
-        random,
-        now_us: 0,
-        nodes,
-        links: BTreeMap::new(),
-        next_link: 0,
-        topology,
-        settled_since: Some(0),
-        asked_at: [0; CLIENTS],
-        report: Report::default(),
-    };
-    for _ in 0..STEPS {
-        world.step();
-    }
-    world.nodes.values().for_each(Node::check);
-    for client in &world.clients {
-        let Counts { requests, hits, redirects, topologies, timeouts } = client.counts;
-        let sum = &mut world.report.counts;
-        sum.requests += requests;
-        sum.hits += hits;
-        sum.redirects += redirects;
-        sum.topologies += topologies;
-        sum.timeouts += timeouts;
-    }
-    world.report
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    runtime.block_on(play(seed))
 }
 
-fn place_of(number: usize, weight: u32) -> Place {
-    Place {
-        name: NodeName::new(&format!("n{number}")).expect("a short name"),
-        addresses: vec![Address::new(&format!("n{number}:7400")).expect("an address")],
-        weight: NonZeroU32::new(weight).expect("not 0"),
-        zone: String::new(),
+async fn play(seed: u64) -> Report {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let net = Net::new(SmallRng::seed_from_u64(random.next_u64()));
+    let record = SharedRecord::new(CLIENTS * WORKERS * KEYS);
+    let mut world = World::new(net.clone(), record.clone(), &mut random);
+    let work = work(net.clone(), record, Arc::clone(&world.topology), random);
+    let mut work = std::pin::pin!(work);
+    loop {
+        let next_us = world.turn();
+        tokio::select! {
+            biased;
+            counts = &mut work => {
+                world.nodes.values().for_each(Node::check);
+                let excused = world.record.lock().excused;
+                return Report { counts, excused, ..world.report };
+            }
+            () = net.sent_or(next_us) => {}
+        }
     }
+}
+
+/// Connects the clients, and runs their workers to the end.
+async fn work(
+    net: Net,
+    record: SharedRecord,
+    topology: Arc<Topology>,
+    mut random: SmallRng,
+) -> Counts {
+    let (when_down, gutter_ms) = match random.random_range(0..3) {
+        0 => (WhenNodeDown::Fail, None),
+        1 => (WhenNodeDown::Miss, None),
+        _ => (WhenNodeDown::Gutter { ttl: Duration::from_millis(GUTTER_MS) }, Some(GUTTER_MS)),
+    };
+    let warm_up =
+        Duration::from_millis(*[0, WARM_UP_MS].get(random.random_range(0..2)).expect("two"));
+    let mut nodes: Vec<String> = topology
+        .nodes()
+        .iter()
+        .map(|node| format!("{}={}", node.name, node.addresses[0]))
+        .collect();
+    if random.random_bool(0.7) {
+        // One is enough to find the others.
+        nodes.truncate(1);
+    }
+    let mut workers = Vec::new();
+    for number in 0..CLIENTS {
+        let client = Client::builder()
+            .nodes(nodes.clone())
+            .connector(net.dialer(number))
+            .seed(random.next_u64())
+            .timeout(Duration::from_millis(TIMEOUT_MS))
+            .connect_timeout(Duration::from_millis(TIMEOUT_MS / 2))
+            .overdue(Duration::from_millis(TIMEOUT_MS))
+            .when_node_down(when_down)
+            .warm_up(warm_up);
+        let client = loop {
+            match client.clone().connect().await {
+                Ok(client) => break client,
+                // All of them may be down.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        for worker in 0..WORKERS {
+            let worker = Worker {
+                client: client.clone(),
+                number: number * WORKERS + worker,
+                random: SmallRng::seed_from_u64(random.next_u64()),
+                net: net.clone(),
+                record: record.clone(),
+                gutter_ms,
+                counts: Counts::default(),
+            };
+            workers.push(tokio::spawn(worker.run(REQUESTS)));
+        }
+    }
+    let mut sum = Counts::default();
+    for worker in workers {
+        let counts = worker.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
+        sum.requests += counts.requests;
+        sum.hits += counts.hits;
+        sum.misses += counts.misses;
+        sum.failed += counts.failed;
+        sum.uncertain += counts.uncertain;
+    }
+    sum
 }
 
 impl World {
-    fn step(&mut self) {
-        self.now_us += self.random.random_range(1..40);
-        match self.random.random_range(0..2_000) {
-            0..=3 => self.change_topology(),
-            4 => self.kill(),
-            5..=8 => self.lose_connection(),
-            _ => {}
+    fn new(net: Net, record: SharedRecord, random: &mut SmallRng) -> World {
+        let topologies = Topologies::new(random);
+        let topology = topologies.current();
+        let mut nodes = BTreeMap::new();
+        for number in 0..NODES_MAX {
+            let name = name(number);
+            let cores = random.random_range(1..=2);
+            let node = Node::new(name.clone(), cores, Arc::clone(&topology), random);
+            nodes.insert(name, node);
         }
+        let next_accident_us = random.random_range(QUIET_MS) * MS;
+        let random = SmallRng::seed_from_u64(random.next_u64());
+        let report = Report::default();
+        World { random, net, nodes, record, topologies, topology, next_accident_us, report }
+    }
+
+    /// Does all that is due, and says when more is.
+    fn turn(&mut self) -> u64 {
+        let now_us = self.net.now_us();
+        if self.next_accident_us <= now_us {
+            self.next_accident_us = now_us + self.random.random_range(QUIET_MS) * MS;
+            self.happen(now_us);
+        }
+        let mut next_us = self.next_accident_us;
+        let mut net = self.net.lock();
         for node in self.nodes.values_mut() {
-            node.turn(self.now_us, &mut self.random);
+            next_us = next_us.min(node.turn(&mut net, now_us, &mut self.random));
         }
+        next_us = next_us.min(net.deliver(now_us));
+        drop(net);
         let settled = self.nodes.values().all(|node| node.has(&self.topology));
-        self.settled_since = settled.then(|| self.settled_since.unwrap_or(self.now_us));
-        for client in 0..self.clients.len() {
-            self.turn_of(client);
-        }
+        let since_us = &mut self.record.lock().settled_since_us;
+        *since_us = settled.then(|| since_us.unwrap_or(now_us));
+        next_us
     }
 
-    /// Weights change, and now and then the newest node has no slots left to it, or gets some.
-    fn change_topology(&mut self) {
-        self.report.changes += 1;
-        let names = self.topology.nodes().len();
-        let at = self.random.random_range(0..names);
-        let node = self.topology.nodes()[at].clone();
-        let absent: Vec<NodeName> =
-            self.nodes.keys().filter(|name| self.topology.find(name).is_none()).cloned().collect();
-        let change = match (absent.first(), self.random.random_range(0..3)) {
-            (Some(name), 0 | 1) => {
-                let number = name.as_str()[1..].parse().expect("a number");
-                Change::Join(place_of(number, 100))
-            }
-            (_, 0) if names > 1 => Change::Leave(node.name),
-            _ => {
-                let weight = NonZeroU32::new(self.random.random_range(30..300)).expect("not 0");
-                Change::Update(Place { weight, ..node })
-            }
-        };
-        self.topology = rebalance(&self.topology, change, 1).expect("a possible change");
-        for node in self.nodes.values_mut() {
-            let at_us = self.now_us + self.random.random_range(0..NEWS_US_MAX);
-            node.tell(self.topology.clone(), at_us);
-        }
-    }
-
-    fn some_node(&mut self) -> NodeName {
+    fn happen(&mut self, now_us: u64) {
+        let until_us = now_us + self.random.random_range(OUTAGE_MS) * MS;
         let at = self.random.random_range(0..self.nodes.len());
-        self.nodes.keys().nth(at).expect("within their number").clone()
-    }
-
-    fn kill(&mut self) {
-        let name = self.some_node();
-        self.report.deaths += 1;
-        let node = self.nodes.get_mut(&name).expect("it has a name");
-        node.restart(self.now_us, &mut self.random);
-        for client in 0..self.clients.len() {
-            if self.links.remove(&(client, name.clone())).is_some() {
-                self.clients[client].give_up(Some(&name), self.now_us);
-            }
-        }
-    }
-
-    fn lose_connection(&mut self) {
-        let name = self.some_node();
-        let client = self.random.random_range(0..self.clients.len());
-        let Some(link) = self.links.remove(&(client, name.clone())) else { return };
-        self.report.losses += 1;
-        self.nodes.get_mut(&name).expect("it has a name").lose(link, self.now_us);
-        self.clients[client].give_up(Some(&name), self.now_us);
-    }
-
-    fn turn_of(&mut self, number: usize) {
-        let settled = self.settled_since.is_some_and(|since| since <= self.asked_at[number]);
-        let mut arrived = Vec::new();
-        for ((client, name), link) in &self.links {
-            let node = self.nodes.get_mut(name).expect("it has a name");
-            if *client == number
-                && let Some(link) = node.links.get_mut(link)
-            {
-                while let Some(bytes) = link.to_client.take(self.now_us) {
-                    arrived.push((name.clone(), bytes));
+        let node = self.nodes.values_mut().nth(at).expect("within their number");
+        let mut net = self.net.lock();
+        match self.random.random_range(0..10) {
+            0..=1 => {
+                self.topology = self.topologies.change(&mut self.random);
+                self.report.changes += 1;
+                for node in self.nodes.values_mut() {
+                    let at_us = now_us + self.random.random_range(NEWS_MS) * MS;
+                    node.tell(&self.topology, at_us);
                 }
             }
-        }
-        for (name, bytes) in arrived {
-            let client = &mut self.clients[number];
-            if let Some(wish) = client.received(&name, &bytes, settled, self.now_us) {
-                self.grant(number, wish);
+            2 if node.runs() => {
+                self.report.deaths += 1;
+                node.kill(&mut net, until_us);
             }
-        }
-        self.clients[number].give_up(None, self.now_us);
-        if self.clients[number].is_idle() && self.random.random_bool(0.5) {
-            let what = match self.random.random_range(0..10) {
-                0..=4 => What::Get,
-                5..=7 => What::Set,
-                _ => What::Delete,
-            };
-            let key = self.random.random_range(0..KEYS);
-            self.asked_at[number] = self.now_us;
-            let settled = self.settled_since.is_some();
-            let wish = self.clients[number].ask(what, key, settled, self.now_us);
-            self.grant(number, wish);
-        }
-    }
-
-    fn grant(&mut self, client: usize, wish: Wish) {
-        let Wish::Send(name, bytes) = wish else { return };
-        let node = self.nodes.get_mut(&name).expect("topologies name nodes that there are");
-        let link = self.links.entry((client, name)).or_insert_with(|| {
-            self.next_link += 1;
-            node.connect(self.next_link, self.now_us, &mut self.random);
-            self.next_link
-        });
-        // A node that died meanwhile has no such connection; the client will find out.
-        if let Some(link) = node.links.get_mut(link) {
-            link.to_node.put(bytes, self.now_us, &mut self.random);
+            3 if node.runs() => {
+                self.report.stops += 1;
+                node.stop(until_us);
+            }
+            4..=5 => {
+                self.report.cuts += 1;
+                net.cut(self.random.random_range(0..CLIENTS), &node.name, until_us);
+            }
+            6..=9 if node.runs() => {
+                let links = net.links_of(&node.name);
+                if let Some(at) = links.len().checked_sub(1) {
+                    self.report.losses += 1;
+                    let link = links[self.random.random_range(0..=at)];
+                    node.lose(link, &mut net, now_us);
+                }
+            }
+            _ => {}
         }
     }
 }
