@@ -2,6 +2,7 @@
 
 mod harness;
 
+use corelane_dialect::Dialects;
 use corelane_engine::limits::{INPUT_BYTES_SMALL, UPLOADS_SHARE};
 use corelane_engine::{EngineConfig, ReceiveEnd, Tuning};
 use corelane_protocol::Status;
@@ -160,9 +161,25 @@ fn where_nothing_may_go_the_value_is_refused_in_the_middle() {
 
 #[test]
 fn half_frames_beyond_the_limit_wait_or_are_refused() {
-    let mut node = Node::new(1, EngineConfig { input_bytes_total_max: 4 << 20, ..config() });
     // Appends are collected.
-    let append = harness::append(1, b"key", &value(1));
+    let refused = crowd_of_halves(&harness::append(1, b"key", &value(1)));
+    assert!(refused.iter().all(|sent| sent.len() > 16), "a native client is told why");
+}
+
+#[test]
+fn clients_of_a_dialect_are_refused_without_a_word() {
+    let bytes = value(1);
+    let command = format!("*3\r\n$6\r\nAPPEND\r\n$3\r\nkey\r\n${}\r\n", bytes.len());
+    let refused = crowd_of_halves(&[command.as_bytes(), &bytes, b"\r\n"].concat());
+    assert!(refused.iter().all(Vec::is_empty), "as Redis closes one whose command is too long");
+}
+
+/// Many connections that send an append bit by bit, beyond what the core holds; what those are
+/// sent that are refused.
+fn crowd_of_halves(append: &[u8]) -> Vec<Vec<u8>> {
+    let dialects = Dialects::ALL;
+    let input_bytes_total_max = 4 << 20;
+    let mut node = Node::new(1, EngineConfig { dialects, input_bytes_total_max, ..config() });
     let wires: Vec<Wire> = (0..400).map(|_| node.connect(0)).collect();
     let mut sent = vec![0; wires.len()];
     for _ in 0..20 {
@@ -200,6 +217,11 @@ fn half_frames_beyond_the_limit_wait_or_are_refused() {
     }
     let counters = node.engines[0].counters();
     assert_eq!((counters.input_bytes_promised, counters.input_bytes_held), (0, 0));
+    let refused = counters.inputs_refused as usize;
+    let seen = wires.iter().map(|wire| std::mem::take(node.seen(*wire)));
+    let closed: Vec<_> = seen.filter(|seen| !seen.closing.is_empty()).collect();
+    assert_eq!(closed.len(), refused);
+    closed.into_iter().map(|seen| seen.sent).collect()
 }
 
 #[test]
