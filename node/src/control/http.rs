@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use subtle::ConstantTimeEq;
 
+use super::access::Access;
 use super::connections::{ADMIN, BoundedListener};
 use super::{Phase, Shared, configuration, metrics, topology};
 
@@ -64,24 +64,16 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
     }
 }
 
-/// Lets nobody pass who does not have the token, where there is one.
+/// Lets nobody pass who is not to be answered.
 pub(super) fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), Box<Response>> {
-    if authorized(shared, headers) {
-        return Ok(());
-    }
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-    let message = "the node's token is needed as bearer\n";
-    Err(Box::new((StatusCode::UNAUTHORIZED, challenge, message).into_response()))
-}
-
-/// Compares in a time that depends on the token's length alone.
-pub(super) fn authorized(shared: &Shared, headers: &HeaderMap) -> bool {
-    let Some(token) = &shared.auth_token else { return true };
-    let Some(given) = headers.get(header::AUTHORIZATION) else { return false };
-    match given.as_bytes().split_at_checked("Bearer ".len()) {
-        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"Bearer ") => {
-            token.as_bytes().ct_eq(given).into()
+    let access = Access::of(shared, headers);
+    let message = format!("{}\n", access.words());
+    Err(Box::new(match access {
+        Access::Granted => return Ok(()),
+        Access::WithoutToken => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, challenge, message).into_response()
         }
-        _ => false,
-    }
+        Access::StrangeName => (StatusCode::MISDIRECTED_REQUEST, message).into_response(),
+    }))
 }

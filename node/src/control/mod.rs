@@ -7,6 +7,7 @@
 //! Neither makes a core wait, so the thread may stall or die without stopping one; after a
 //! panic it is started again.
 
+mod access;
 pub(crate) mod cache;
 mod configuration;
 mod connections;
@@ -250,6 +251,8 @@ pub fn bind(port: &'static str, address: SocketAddr) -> Result<TcpListener, Cont
 struct Shared {
     node: OnceLock<Arc<dyn NodeControl>>,
     auth_token: Option<Token>,
+    /// Whether only this machine reaches what is served over HTTP.
+    is_local: bool,
     about: About,
     started: Instant,
     /// Whether a second signal came.
@@ -289,9 +292,14 @@ impl Control {
     /// # Errors
     /// The system refused the thread or what it needs.
     pub fn start(config: ControlConfig) -> Result<Control, ControlError> {
+        let http = config.http.as_ref().map(|http| &http.listener);
+        let mut listeners = config.listener.iter().chain(http);
+        let is_local = listeners
+            .all(|listener| listener.local_addr().is_ok_and(|address| address.ip().is_loopback()));
         let shared = Arc::new(Shared {
             node: OnceLock::new(),
             auth_token: config.auth_token,
+            is_local,
             about: config.about,
             started: Instant::now(),
             forced: AtomicBool::new(false),

@@ -117,7 +117,8 @@ impl Fixture {
 
     /// Status and body of a request with more header lines.
     fn request(&self, line: &str, headers: &str) -> (u16, String) {
-        let request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         let answer = self.exchange(&request);
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
@@ -223,7 +224,8 @@ fn metrics_need_the_token_and_health_does_not() {
 fn oversized_and_garbled_requests_only_cost_their_connection() {
     let fixture = Fixture::ready(None);
     let long = format!("X-Long: {}\r\n", "x".repeat(2 * connections::ADMIN.request_bytes_max));
-    let answer = fixture.exchange(&format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{long}\r\n"));
+    let answer =
+        fixture.exchange(&format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{long}\r\n"));
     assert!(!answer.contains("alive"), "{answer}");
     let answer = fixture.exchange("\x16\x03\x01 not http at all\r\n\r\n");
     assert!(!answer.contains("alive"), "{answer}");
@@ -238,7 +240,7 @@ fn connections_over_the_limit_wait_and_are_served_when_one_goes() {
         .map(|_| {
             let mut stream = TcpStream::connect(fixture.address).unwrap();
             // An answer on a connection that stays open shows that it holds its permit.
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             let mut first = [0; 12];
             stream.read_exact(&mut first).unwrap();
             assert_eq!(&first, b"HTTP/1.1 200");
@@ -246,7 +248,9 @@ fn connections_over_the_limit_wait_and_are_served_when_one_goes() {
         })
         .collect();
     let mut waiting = TcpStream::connect(fixture.address).unwrap();
-    waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    waiting
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
     waiting.set_nonblocking(true).unwrap();
     let early = waiting.read(&mut [0; 1]).unwrap_err();
     assert_eq!(early.kind(), io::ErrorKind::WouldBlock);

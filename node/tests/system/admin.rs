@@ -36,7 +36,8 @@ pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> Answer {
 fn exchange(address: &str, what: &str, headers: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the admin port listens");
     stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let request = format!("{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}");
+    let request =
+        format!("{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n{body}");
     stream.write_all(request.as_bytes()).expect("it reads");
     let text = String::from_utf8(read_to_end(stream)).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer over HTTP");

@@ -72,6 +72,7 @@ on_both!(
     several_entries_are_one_object,
     what_is_wrong_has_a_status_and_words,
     a_token_is_needed_where_the_node_has_one,
+    without_a_token_the_node_is_asked_by_names_of_its_own,
 );
 
 fn entries_are_stored_read_and_deleted(io: Io) {
@@ -316,6 +317,19 @@ fn a_token_is_needed_where_the_node_has_one(io: Io) {
     let token = ["-H", "Authorization: Bearer open sesame"];
     assert_eq!(curl(&node, "/cache/k", &token).status, 404);
     assert_eq!(curl(&node, "/openapi.json", &[]).status, 200);
+}
+
+fn without_a_token_the_node_is_asked_by_names_of_its_own(io: Io) {
+    let node = Node::start(io, &["--node-name", "cache-1"]);
+    let named = |path: &str, host: &str| curl(&node, path, &["-H", &format!("Host: {host}")]);
+    for host in ["localhost:7402", "[::1]", "cache-1"] {
+        assert_eq!(named("/cache/k", host).status, 404, "{host}");
+    }
+    for path in ["/cache/k", "/cache?keys=k"] {
+        let refused = named(path, "rebound.example.com:7402");
+        assert_eq!(refused.status, 421);
+        assert!(refused.json()["error"].is_string());
+    }
 }
 
 /// Every method that a path has, and no other.

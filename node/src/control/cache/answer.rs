@@ -7,13 +7,15 @@ use axum::response::{IntoResponse, Response};
 use corelane_protocol::{Reply, Status};
 use serde::Serialize;
 
+use crate::control::access::Access;
+
 /// Why a request has no other answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// The request itself is wrong.
     BadRequest(&'static str),
-    /// The node's token is missing or wrong.
-    Unauthorized,
+    /// Who asks is not answered.
+    NoAccess(Access),
     /// There is no such entry.
     NotFound,
     /// The value cannot be told in the form asked for.
@@ -68,7 +70,8 @@ impl Problem {
     fn status(&self) -> StatusCode {
         match self {
             Problem::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Problem::Unauthorized => StatusCode::UNAUTHORIZED,
+            Problem::NoAccess(Access::StrangeName) => StatusCode::MISDIRECTED_REQUEST,
+            Problem::NoAccess(_) => StatusCode::UNAUTHORIZED,
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Problem::ConditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -86,7 +89,7 @@ impl Problem {
     fn words(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Problem::BadRequest(words) | Problem::Unavailable(words) => words,
-            Problem::Unauthorized => "the node's token is needed as bearer",
+            Problem::NoAccess(access) => access.words(),
             Problem::NotFound => "there is no such entry",
             Problem::NotAcceptable => "the value is not text: ask for application/octet-stream",
             Problem::ConditionFailed => "a condition of the request does not hold",
@@ -113,7 +116,7 @@ impl IntoResponse for Problem {
         }
         let mut headers = HeaderMap::new();
         match self {
-            Problem::Unauthorized => {
+            Problem::NoAccess(Access::WithoutToken) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Problem::Unavailable(_) => {

@@ -29,8 +29,8 @@ use axum::routing::get;
 
 use self::answer::Problem;
 use self::gateway::Gateway;
+use super::access::Access;
 use super::connections::BoundedListener;
-use super::http::authorized;
 use super::{HttpConfig, Shared};
 
 /// The description of what is served here.
@@ -55,7 +55,7 @@ fn router(gateway: Arc<Gateway>, shared: Arc<Shared>) -> Router {
             get(entry::read).put(entry::write).post(entry::write).delete(entry::delete),
         )
         .with_state(gateway)
-        .layer(middleware::from_fn_with_state(shared, with_token))
+        .layer(middleware::from_fn_with_state(shared, with_access))
         .route("/openapi.json", get(openapi))
 }
 
@@ -63,11 +63,10 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-/// Lets through who holds the node's token, where it has one.
-async fn with_token(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if authorized(&shared, request.headers()) {
-        next.run(request).await
-    } else {
-        Problem::Unauthorized.into_response()
+/// Lets through who is to be answered.
+async fn with_access(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    match Access::of(&shared, request.headers()) {
+        Access::Granted => next.run(request).await,
+        refused => Problem::NoAccess(refused).into_response(),
     }
 }
