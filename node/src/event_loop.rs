@@ -281,7 +281,16 @@ impl<D: Driver> EventLoop<D> {
     fn receive_mail(&mut self, now: MonotonicUs) -> Drained {
         let mut mails = std::mem::take(&mut self.mails);
         let drained = self.lanes.receive(|from, mail| mails.push((from, mail)));
-        for (from, mail) in mails.drain(..) {
+        let mut left = mails.drain(..);
+        for number in 0.. {
+            if number % LOOKAHEAD == 0 {
+                let next = left.as_slice().iter().take(LOOKAHEAD);
+                self.engine.foresee_mails(next.filter_map(|(_, mail)| match mail {
+                    CoreMail::Engine(mail) => Some(mail),
+                    CoreMail::Adopt(_) => None,
+                }));
+            }
+            let Some((from, mail)) = left.next() else { break };
             match mail {
                 CoreMail::Engine(mail) => {
                     let mut world = World::of(&mut self.driver, &mut self.lanes);
@@ -293,6 +302,7 @@ impl<D: Driver> EventLoop<D> {
                 }
             }
         }
+        drop(left);
         self.mails = mails;
         drained
     }

@@ -1,5 +1,5 @@
 //! Looking ahead at the requests that have arrived. One by one, each lookup waits for memory
-//! three times; asked for together, those waits overlap (see the steps of
+//! three times, and often a fourth time for what is known of its slot; asked for together, those waits overlap (see the steps of
 //! [`corelane_shard::Shard::prefetch_index`]). What was found out about a key on the way is
 //! kept until its request's turn, so that nothing is hashed twice.
 //!
@@ -16,7 +16,7 @@ use corelane_ring::{CoreMap, Slot, slot_of};
 use corelane_shard::{EntryHint, KeyHash, Shard};
 
 use crate::execute::Executor;
-use crate::limits::{LOOKAHEAD, LOOKAHEAD_VALUES};
+use crate::limits::{LOOKAHEAD, LOOKAHEAD_SLOTS, LOOKAHEAD_VALUES};
 
 /// What was found out about a key of this core.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,11 +115,18 @@ impl Lookahead {
         self.next = 0;
         let shard = &executor.shard;
         let mut count = 0;
-        // In this order, or one request too many would be looked for.
-        for (known, request) in self.known.iter_mut().zip(requests) {
+        let mut requests = requests.take(LOOKAHEAD).map(|request| {
+            let slot = slot_of(request.key);
+            shard.prefetch_slot(slot.number());
+            // Nothing needs what is read here before the turn of the request.
+            (slot, core_of(cores, slot), request)
+        });
+        let mut window: [_; LOOKAHEAD_SLOTS] = std::array::from_fn(|_| requests.next());
+        while let Some((slot, core, request)) = window[count % LOOKAHEAD_SLOTS].take() {
+            window[count % LOOKAHEAD_SLOTS] = requests.next();
             let Coming { at, bytes, space, key, plain } = request;
-            let owner = owner_of(executor, cores, space, key);
-            *known = Known { at, bytes, space, plain, owner };
+            let owner = owner_at(executor, slot, core, space, key);
+            self.known[count] = Known { at, bytes, space, plain, owner };
             count += 1;
         }
         self.count = count;
@@ -222,14 +229,24 @@ impl Known {
 #[inline(always)]
 pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, space: Space, key: &[u8]) -> Owner {
     let slot = slot_of(key);
-    if !cores.owns_all() && !cores.owns(slot) {
-        return Owner::Elsewhere(slot);
-    }
-    let core = cores.core_of(slot).0;
-    if core == executor.config.core {
-        let hash = executor.shard.key(slot.number(), space.number(), key).hash();
-        Owner::Here(KnownKey { hash, entry: executor.shard.prefetch_index(&hash) })
-    } else {
-        Owner::Core(core)
+    owner_at(executor, slot, core_of(cores, slot), space, key)
+}
+
+/// The core of this node that answers for a slot, if one does.
+#[inline(always)]
+fn core_of(cores: &CoreMap, slot: Slot) -> Option<u16> {
+    (cores.owns_all() || cores.owns(slot)).then(|| cores.core_of(slot).0)
+}
+
+/// [`owner_of`] a key whose slot, and the core that answers for it, are known.
+#[inline(always)]
+fn owner_at(executor: &Executor, slot: Slot, core: Option<u16>, space: Space, key: &[u8]) -> Owner {
+    match core {
+        None => Owner::Elsewhere(slot),
+        Some(core) if core == executor.config.core => {
+            let hash = executor.shard.key(slot.number(), space.number(), key).hash();
+            Owner::Here(KnownKey { hash, entry: executor.shard.prefetch_index(&hash) })
+        }
+        Some(core) => Owner::Core(core),
     }
 }

@@ -13,11 +13,13 @@ use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_of};
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Expected, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
+use crate::forward::Remote;
 use crate::front::{Clients, Desk, Greeting, WallClock, commands_ahead};
 use crate::intake::Admission;
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
 use crate::load::Load;
 use crate::slots::Slots;
+use crate::spare::Spare;
 use crate::timers::{Timer, Timers};
 
 /// Everything of a core but its connections.
@@ -38,9 +40,12 @@ pub(crate) struct Dispatcher {
     pub(crate) backlog_bytes: usize,
     pub(crate) limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
+    /// What is known of pieces, and of mails, that the turn brings.
     pub(crate) arrivals: Arrivals,
+    pub(crate) mails: Arrivals,
     /// What is known of the first request of the piece that is dealt with.
     pub(crate) first: Option<Known>,
+    pub(crate) spare: Spare,
     /// What connections that speak a dialect share.
     pub(crate) desk: Desk,
 }
@@ -79,6 +84,8 @@ impl Dispatcher {
             pending_bytes: 0,
             ahead: Lookahead::default(),
             arrivals: Arrivals::default(),
+            mails: Arrivals::default(),
+            spare: Spare::default(),
             first: None,
         })
     }
@@ -137,7 +144,8 @@ impl Dispatcher {
             if self.ahead.is_used_up() && connection.session == Session::Open {
                 self.look_ahead(&bytes[consumed..], consumed);
             }
-            let answered = self.answer_gets(bytes, consumed, &mut connection.output, room, now);
+            let mut answered = self.answer_gets(bytes, consumed, &mut connection.output, room, now);
+            answered = self.forward_gets(bytes, answered, &mut connection.remote);
             if answered > consumed {
                 consumed = answered;
                 continue;
@@ -193,7 +201,8 @@ impl Dispatcher {
         replies: &mut Vec<u8>,
     ) -> usize {
         let mut executed = 0;
-        self.ahead.restart(None);
+        let first = self.first.take();
+        self.ahead.restart(first.filter(|known| known.bytes <= frames.len()));
         while executed < frames.len()
             && replies.len() + self.executor.leases.bytes() < MAIL_REPLY_BYTES_MAX
         {
@@ -257,6 +266,16 @@ impl Dispatcher {
         self.arrivals.look(&self.executor, &self.slots.cores, requests);
     }
 
+    /// The same for the frames of batches from other cores.
+    pub(crate) fn foresee_mails<'a>(&mut self, batches: impl Iterator<Item = Option<&'a [u8]>>) {
+        let requests = batches.map(|batch| {
+            let frames = batch?;
+            let request = frames_ahead(frames, &DecodeLimits::BETWEEN_CORES).next();
+            request.filter(|request| request.bytes == frames.len())
+        });
+        self.mails.look(&self.executor, &self.slots.cores, requests);
+    }
+
     /// Looks ahead over the next frames of some bytes, the first of which is number `from`.
     #[inline]
     fn look_ahead(&mut self, bytes: &[u8], from: usize) {
@@ -285,6 +304,31 @@ impl Dispatcher {
             let mut head = RequestHead { id: get.id, epoch: get.epoch, ..RequestHead::default() };
             executor.counters.stale_epochs += u64::from(slots.put_epoch(&mut head));
             executor.get_plain(&reply_head(&head), &frame[HEADER_BYTES..], key, time, out);
+            at += frame.len();
+            ahead.advance(&executor.shard);
+        }
+        at
+    }
+
+    /// Forwards the gets of nothing but the value that are next and belong to other cores, until
+    /// there is no room. Returns where the next request begins.
+    fn forward_gets(
+        &mut self,
+        bytes: &[u8],
+        mut at: usize,
+        remote: &mut Option<Box<Remote>>,
+    ) -> usize {
+        let Dispatcher { executor, ahead, spare, .. } = self;
+        while let Some(known) = ahead.next(at)
+            && let Known { plain: Plain::Get(_), owner: Owner::Core(core), .. } = known
+        {
+            let remote = remote.get_or_insert_default();
+            if remote.is_full() {
+                break;
+            }
+            let frame = &bytes[at..at + known.bytes];
+            remote.queue(*core, spare).extend_from_slice(frame);
+            executor.counters.forwarded_out += 1;
             at += frame.len();
             ahead.advance(&executor.shard);
         }
@@ -445,7 +489,7 @@ impl Dispatcher {
                     Some(Owner::Core(core)) => {
                         self.executor.counters.forwarded_out += 1;
                         let remote = connection.remote.get_or_insert_default();
-                        remote.queue(core).extend_from_slice(raw);
+                        remote.queue(core, &mut self.spare).extend_from_slice(raw);
                     }
                     _ => self.execute_own(frame, owner, now, &mut connection.output),
                 }

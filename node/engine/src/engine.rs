@@ -17,11 +17,12 @@ use crate::forward::Credits;
 use crate::front::WallClock;
 use crate::inbound::{Batch, Inbound};
 use crate::limits::{
-    DRAIN_QUIET_MS, INPUT_BYTES_SMALL, LINGER_MS_MAX, REPLIES_HELD_BYTES, SPARE_BUFFER_BYTES_MAX,
-    SPARE_BUFFERS, SWEEP_CONNECTIONS, SWEEP_INTERVAL_MS, UPLOAD_PROGRESS_BYTES,
+    DRAIN_QUIET_MS, INPUT_BYTES_SMALL, LINGER_MS_MAX, REPLIES_HELD_BYTES, SWEEP_CONNECTIONS,
+    SWEEP_INTERVAL_MS, UPLOAD_PROGRESS_BYTES,
 };
 use crate::output::{Closing, Output};
 use crate::packet::Leases;
+use crate::spare::Spare;
 use crate::timers::Timer;
 use crate::{ClusterView, Mail, Packet, Wish};
 
@@ -77,8 +78,6 @@ pub struct Engine {
     pub(crate) abandoned: Vec<(u16, ConnectionId)>,
     /// Connections with something to hand out at the next flush.
     listed: Vec<ConnectionId>,
-    /// Emptied buffers for the next replies.
-    spare: Vec<Vec<u8>>,
     /// Where the next sweep goes on.
     sweep_at: u32,
     /// Set once the node is shutting down: since when.
@@ -109,7 +108,6 @@ impl Engine {
             wanting_turn: Vec::new(),
             abandoned: Vec::new(),
             listed: Vec::new(),
-            spare: Vec::new(),
             sweep_at: 0,
             draining: None,
             walkers: Vec::new(),
@@ -130,6 +128,7 @@ impl Engine {
         self.dispatcher.load.begin_turn(now, queued_since, executed);
         self.dispatcher.turn = self.dispatcher.turn.wrapping_add(1);
         self.dispatcher.arrivals.forget();
+        self.dispatcher.mails.forget();
     }
 
     /// A connection came in, or over from another core; what that one had received comes
@@ -245,7 +244,7 @@ impl Engine {
         now: MonotonicUs,
         output: &mut impl Output,
     ) {
-        self.keep_spare(packet.into_bytes());
+        self.dispatcher.spare.keep(packet.into_bytes());
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.sending = 0;
         account(connection, &mut self.dispatcher);
@@ -298,13 +297,24 @@ impl Engine {
         Answered { packets, rest: frames }
     }
 
+    /// The next calls of [`Engine::mail`], in this turn and this order, will bring these mails;
+    /// see [`Engine::foresee`].
+    pub fn foresee_mails<'a>(&mut self, mails: impl Iterator<Item = &'a Mail>) {
+        self.dispatcher.foresee_mails(mails.map(|mail| match mail {
+            Mail::Execute { frames, .. } => Some(&frames[..]),
+            _ => None,
+        }));
+    }
+
     /// Mail from another core.
     pub fn mail(&mut self, from: Core, mail: Mail, now: MonotonicUs, output: &mut impl Output) {
         self.counters_mut().mail_received += 1;
+        let known = self.dispatcher.mails.take(&self.dispatcher.executor.shard);
         match mail {
             Mail::Execute { connection, frames } => {
-                let replies = self.spare.pop().unwrap_or_default();
+                let replies = self.dispatcher.spare.take();
                 let batch = Batch::new((from.0, connection), frames, replies);
+                self.dispatcher.first = known.filter(|_| !self.inbound.is_open(&batch.sender));
                 if let Some(batch) =
                     self.inbound.execute(batch, &mut self.dispatcher, &mut self.connections, now)
                 {
@@ -326,13 +336,13 @@ impl Engine {
                     let mut leases = leases.map_or_else(Leases::default, |leases| leases.0);
                     if connection.dialect.is_some() {
                         let buffer = self.dispatcher.landed(connection, replies, &mut leases, now);
-                        keep(&mut self.spare, buffer);
+                        self.dispatcher.spare.keep(buffer);
                         if std::mem::take(&mut connection.walks) {
                             self.walkers.push(id);
                         }
                     } else {
                         connection.add_leases(connection.output.len(), &mut leases);
-                        append(&mut connection.output, replies, &mut self.spare);
+                        append(&mut connection.output, replies, &mut self.dispatcher.spare);
                     }
                     let remote = connection.remote.as_mut().expect("it sent the batch");
                     remote.landed(from.0, rest, &mut connection.output);
@@ -557,7 +567,7 @@ impl Engine {
             return;
         }
         if connection.output.capacity() == 0 {
-            connection.output = self.spare.pop().unwrap_or_default();
+            connection.output = self.dispatcher.spare.take();
         }
         let large_left = connection.large_left();
         let progress = if connection.input.is_empty() {
@@ -575,7 +585,7 @@ impl Engine {
                 input.drain(..progress.consumed);
                 connection.input = input;
             } else {
-                keep(&mut self.spare, input);
+                self.dispatcher.spare.keep(input);
             }
             progress
         };
@@ -612,7 +622,7 @@ impl Engine {
         }
         let wait = connection.wait;
         if connection.output.is_empty() {
-            keep(&mut self.spare, std::mem::take(&mut connection.output));
+            self.dispatcher.spare.keep(std::mem::take(&mut connection.output));
         }
         if connection.input_over && self.dispatcher.wants_input(connection) {
             // It was not want of room that stopped: what is left, if anything, is half a
@@ -732,10 +742,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn keep_spare(&mut self, buffer: Vec<u8>) {
-        keep(&mut self.spare, buffer);
-    }
-
     fn say_goodbye(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         // Nothing is said to those who have yet to prove the token.
@@ -851,22 +857,13 @@ fn account(connection: &mut Connection, dispatcher: &mut Dispatcher) {
 }
 
 /// Appends replies, taking their buffer over where there is nothing to append to.
-fn append(output: &mut Vec<u8>, mut replies: Vec<u8>, spare: &mut Vec<Vec<u8>>) {
+fn append(output: &mut Vec<u8>, mut replies: Vec<u8>, spare: &mut Spare) {
     if output.is_empty() {
         std::mem::swap(output, &mut replies);
     } else {
         output.extend_from_slice(&replies);
     }
-    keep(spare, replies);
-}
-
-/// Keeps an emptied buffer for later, unless it is large or there are enough.
-fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
-    let capacity = buffer.capacity();
-    if capacity > 0 && capacity <= SPARE_BUFFER_BYTES_MAX && spare.len() < SPARE_BUFFERS {
-        buffer.clear();
-        spare.push(buffer);
-    }
+    spare.keep(replies);
 }
 
 #[cfg(test)]
@@ -928,8 +925,8 @@ mod tests {
         wire::encode_request(&head, &set, &mut frames).unwrap();
         wire::encode_request(&head, &set, &mut frames).unwrap();
         // Emptied buffers are to be had.
-        engine.keep_spare(Vec::with_capacity(4_096));
-        engine.keep_spare(Vec::with_capacity(4_096));
+        engine.dispatcher.spare.keep(Vec::with_capacity(4_096));
+        engine.dispatcher.spare.keep(Vec::with_capacity(4_096));
         let id = engine.opened(now);
         for piece in frames.chunks(700) {
             engine.received(id, piece, now, &mut Nowhere);

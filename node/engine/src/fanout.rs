@@ -63,7 +63,7 @@ impl Dispatcher {
                         let head = reply_head(&RequestHead { part: None, ..head });
                         remote.open_series(head, SeriesEnd::End)
                     });
-                    queue_frame(remote.queue(core), &head, &request);
+                    queue_frame(remote.queue(core, &mut self.spare), &head, &request);
                     remote.add_part(series, core);
                     self.executor.counters.forwarded_out += 1;
                 }
@@ -113,7 +113,7 @@ impl Dispatcher {
             if core == here {
                 self.execute_here(&head, request, now, &mut connection.output);
             } else {
-                queue_frame(remote.queue(core), &head, request);
+                queue_frame(remote.queue(core, &mut self.spare), &head, request);
                 remote.add_part(series, core);
                 self.executor.counters.forwarded_out += 1;
             }

@@ -12,6 +12,7 @@ use corelane_protocol::{Reply, ReplyHead, wire};
 
 use crate::ConnectionId;
 use crate::limits::{FORWARD_BYTES_MAX, MAIL_CREDITS, SERIES_MAX};
+use crate::spare::Spare;
 
 /// How a series of parts ends once every core has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +92,13 @@ impl Remote {
     }
 
     /// The queue of whole frames for a core; the caller appends to it.
-    pub(crate) fn queue(&mut self, to: u16) -> &mut Vec<u8> {
-        &mut self.route(to).queue
+    #[inline]
+    pub(crate) fn queue(&mut self, to: u16, spare: &mut Spare) -> &mut Vec<u8> {
+        let queue = &mut self.route(to).queue;
+        if queue.capacity() == 0 {
+            *queue = spare.take();
+        }
+        queue
     }
 
     /// Takes back the last bytes that were queued for a core: the front of a frame whose rest

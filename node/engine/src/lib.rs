@@ -48,6 +48,7 @@ mod packet;
 mod plain;
 mod receive;
 mod slots;
+mod spare;
 mod stats;
 mod timers;
 mod waiting;

@@ -80,7 +80,7 @@ impl Engine {
         let Batch { sender: (from, connection), mut frames, done, replies, leases, .. } = batch;
         frames.drain(..done);
         let rest = if frames.is_empty() {
-            self.keep_spare(frames);
+            self.dispatcher.spare.keep(frames);
             Vec::new()
         } else {
             frames

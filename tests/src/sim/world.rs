@@ -259,6 +259,13 @@ impl World {
                 Pace::Eager => self.lanes[lane].len(),
                 Pace::Random => self.random.random_range(0..=self.parcels_max),
             };
+            if self.lot(pace, 0.8) {
+                let mails = self.lanes[lane].iter().take(most);
+                self.cores[core].engine.foresee_mails(mails.map_while(|parcel| match parcel {
+                    Parcel::Mail(mail) => Some(mail),
+                    Parcel::Connection { .. } => None,
+                }));
+            }
             for _ in 0..most {
                 let Some(parcel) = self.lanes[lane].pop_front() else { break };
                 self.progress += 1;

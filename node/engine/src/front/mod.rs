@@ -445,7 +445,7 @@ impl Dispatcher {
         request: &Request<'_>,
     ) {
         self.executor.counters.forwarded_out += 1;
-        let queue = connection.remote.get_or_insert_default().queue(core);
+        let queue = connection.remote.get_or_insert_default().queue(core, &mut self.spare);
         between_cores::encode_request(head, request, queue)
             .expect("what a dialect asks can be encoded");
     }
@@ -522,7 +522,7 @@ impl Dispatcher {
                 Target::Core(core) => {
                     self.executor.counters.forwarded_out += 1;
                     let remote = connection.remote.get_or_insert_default();
-                    remote.queue(core).extend_from_slice(&step);
+                    remote.queue(core, &mut self.spare).extend_from_slice(&step);
                 }
                 _ => {
                     let mut frames = std::mem::take(&mut self.desk.frames);

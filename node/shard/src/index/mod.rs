@@ -264,6 +264,14 @@ impl Index {
         Some((reference.units() + place as u64, Word(words[place])))
     }
 
+    /// Asks for the root of a slot.
+    #[inline]
+    pub(crate) fn prefetch_root(&self, slot: u16) {
+        if let Some(root) = self.roots.get(slot as usize) {
+            prefetch(root);
+        }
+    }
+
     /// The reference to the leaf of a hash, for reading: its count may be out of date.
     #[inline]
     pub(crate) fn reference(&self, heap: &Heap, slot: u16, hash: u64) -> Reference {

@@ -67,6 +67,12 @@ impl Shard {
         Key { bytes, hash, slot, space }
     }
 
+    /// Asks for what the first step needs to know of a slot; it waits for nothing itself.
+    #[inline(always)]
+    pub fn prefetch_slot(&self, slot: u16) {
+        self.index.prefetch_root(slot);
+    }
+
     /// The first step.
     #[inline(always)]
     pub fn prefetch_index(&self, key: &KeyHash) -> EntryHint {
