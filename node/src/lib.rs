@@ -28,6 +28,7 @@ mod live_config;
 mod prefault;
 mod spinner;
 mod start;
+mod threads;
 
 pub use listeners::ListenError;
 pub use live_config::ChangeError;

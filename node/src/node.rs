@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use corelane_engine::{About, Answered, ClusterView, DefaultTtl, EngineConfig};
@@ -29,6 +28,7 @@ use crate::listeners;
 use crate::live_config::{ChangeError, LiveConfig};
 use crate::prefault::PrefaultThread;
 pub use crate::start::{IoKind, StartError};
+use crate::threads::CoreThreads;
 use crate::topology::keeper::{Keeper, RefusedTopology, Taken};
 
 /// A running node. Dropping it stops the cores at once and waits for them.
@@ -37,7 +37,7 @@ pub struct Node {
     addresses: Vec<ListenAddress>,
     core_threads: Vec<i32>,
     io: IoKind,
-    threads: Vec<JoinHandle<()>>,
+    threads: CoreThreads,
     prefault: Option<PrefaultThread>,
 }
 
@@ -154,7 +154,7 @@ impl Node {
         let clock = Clock::start();
         let (made, cores_made) = bounded(count);
 
-        let mut threads = Vec::new();
+        let mut threads = CoreThreads::new();
         let mut starts = Vec::new();
         let mut commands = Vec::new();
         let cpus = affinity::cpus(&config.cores, count, config.pin);
@@ -182,8 +182,7 @@ impl Node {
                 made: made.clone(),
                 start: started,
             };
-            let thread = std::thread::Builder::new().name(format!("core-{core}"));
-            threads.push(thread.spawn(|| data_core::run(parts)).map_err(StartError::Thread)?);
+            threads.spawn(|| data_core::run(parts)).map_err(StartError::Thread)?;
         }
         drop((made, wish));
 
@@ -259,17 +258,10 @@ impl Node {
     }
 
     fn join(&mut self) -> Result<(), CorePanicked> {
-        let mut result = Ok(());
-        for (core, thread) in self.threads.drain(..).enumerate() {
-            if thread.join().is_err() && result.is_ok() {
-                // The others wait for mail that will not come.
-                self.control.stop_now();
-                result = Err(CorePanicked { core });
-            }
-        }
+        let panicked = self.threads.join(|| self.control.stop_now());
         self.prefault = None;
         self.control.over.store(true, Ordering::Release);
-        result
+        panicked.map_or(Ok(()), |core| Err(CorePanicked { core }))
     }
 }
 
