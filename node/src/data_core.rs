@@ -119,6 +119,7 @@ fn run_on<D: Driver>(parts: CoreParts, driver: Result<(D, Waker), driver::StartE
         clock,
         spinner: Spinner::new(parts.spin_us),
         cpu: if parts.cpu.is_some() { Cpu::Own } else { Cpu::Shared },
+        sleeps: 0,
         refused: Vec::new(),
         mails: Vec::new(),
     };

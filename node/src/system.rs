@@ -52,6 +52,20 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_max)
 }
 
+/// How often the calling thread has gone to sleep of itself: what `ru_nvcsw` of getrusage(2)
+/// counts. Being put aside for another thread is none of these.
+#[allow(unsafe_code)]
+pub fn sleeps_of_this_thread() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `usage` is live and writable; the kernel fills all of it when it returns 0.
+    let usage = unsafe {
+        let result = libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        assert_eq!(result, 0, "getrusage(2) fails for wrong arguments only");
+        usage.assume_init()
+    };
+    usage.ru_nvcsw as u64
+}
+
 /// How many bytes of what was sent on a TCP connection its peer has acknowledged in all, since
 /// it came to be; `None` for a socket that is none. It is `tcpi_bytes_acked` of tcp(7)'s
 /// `TCP_INFO`, there since Linux 4.1.
@@ -100,6 +114,22 @@ mod tests {
         assert_eq!(bytes_acknowledged(one.as_fd()), None);
     }
     use crate::config::Host;
+
+    #[test]
+    fn blocking_is_sleeping() {
+        let (send, receive) = std::sync::mpsc::sync_channel::<()>(0);
+        let thread = std::thread::spawn(move || {
+            let before = sleeps_of_this_thread();
+            while receive.recv().is_ok() {}
+            sleeps_of_this_thread() - before
+        });
+        // Every handing over lets the other one wait, so that it blocks at some time.
+        for _ in 0..1_000 {
+            send.send(()).unwrap();
+        }
+        drop(send);
+        assert!(thread.join().unwrap() > 0);
+    }
 
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {
