@@ -408,6 +408,13 @@ pub enum Request<'a> {
         /// Where to go on.
         cursor: WalkCursor,
     },
+    /// To tell by a version, later, whether anything has happened to a key from now on, its
+    /// expiry and its absence included ([`Watch`]). The version is not that of the entry, if there
+    /// is one at all.
+    Watch {
+        /// The key.
+        key: &'a [u8],
+    },
     /// What a dialect's client asks about the connections of this core.
     Clients {
         /// What is asked.
@@ -435,6 +442,7 @@ impl<'a> Request<'a> {
             | Request::Length { key }
             | Request::CountFloat { key, .. }
             | Request::Describe { key, .. }
+            | Request::Watch { key }
             | Request::ExtendIf { key, .. }
             | Request::CountAndDescribe { count: Count { key, .. }, .. }
             | Request::Copy { from: key, .. }

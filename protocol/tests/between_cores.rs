@@ -99,6 +99,7 @@ fn request<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Request<'a> {
             Request::ExtendIf { key, value, side: Side::Append, version }
         }
         19 => Request::FlushSpace { cursor },
+        20 => Request::Watch { key },
         _ => {
             let close = parts.choices[2] & 1 == 0;
             let errand = if close { ClientErrand::Close } else { ClientErrand::List };

@@ -103,7 +103,7 @@ impl Executor {
             leases: Leases::default(),
             uploads: Admission::new(uploads_max),
             uploaded: None,
-            changes: ChangeStream,
+            changes: ChangeStream::default(),
             random,
         })
     }
@@ -265,6 +265,12 @@ impl Executor {
             Request::Describe { key, value, touch } => {
                 let key = self.key_of(head.space, key);
                 return self.describe(head, &key, value, touch, at, out);
+            }
+            Request::Watch { key } => {
+                self.counters.requests_other += 1;
+                let is_present = self.shard.peek(&self.key_of(head.space, key), at).is_some();
+                let stamp = self.changes.watched.watch(head.space.number(), key, is_present);
+                Reply::Done { version: Some(stamp) }
             }
             Request::Copy { from, to, to_space, replace } => {
                 let (from, to) = (self.key_of(head.space, from), self.key_of(to_space, to));
@@ -463,7 +469,8 @@ impl Executor {
         }
         if new.is_due(at) {
             self.shard.remove(key, at, &mut self.changes);
-        } else if new != old {
+        } else if (old, new) != (Expiry::Never, Expiry::Never) {
+            // Also to what it was: whoever watches the key is told.
             self.shard.set_expiry(key, new, at, &mut self.changes);
         }
         Ok(())

@@ -10,6 +10,7 @@
 //!                               + the driver's receive buffers, once
 //! + forwarded requests          connections × (FORWARD_BYTES_MAX + one frame)
 //! + mail under way              cores × MAIL_CREDITS × 2 × (MAIL_REPLY_BYTES_MAX + one reply)
+//! + watched keys                WATCHED_KEYS_MAX × 40
 //! ```
 //!
 //! Within the shard's budget, values being received take at most 1/UPLOADS_SHARE of it, or are
@@ -139,3 +140,7 @@ pub const SPARE_BUFFERS: usize = 64;
 pub const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(2 * MAIL_CREDITS <= MAIL_LANE_SLOTS - 64);
+
+/// Keys that connections may watch at a time for their transactions, of one core. Beyond them, all
+/// transactions that are being put together fail, as if what they watch had changed.
+pub const WATCHED_KEYS_MAX: usize = 4_096;

@@ -126,11 +126,11 @@ pub struct Watch<'a> {
     pub space: Space,
     /// The key.
     pub key: &'a [u8],
-    /// The version that the entry had; none where there was no entry.
+    /// What [`super::Request::Watch`] was answered; none where it was refused.
     pub version: Option<Version>,
 }
 
-/// Watches: space (1), whether there was an entry (1), its version (8), the key with its
+/// Watches: space (1), whether there is a version (1), the version (8), the key with its
 /// 16-bit length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watches<'a> {

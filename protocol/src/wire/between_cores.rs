@@ -49,6 +49,7 @@ mod kind {
     pub(super) const COUNT_AND_DESCRIBE: u8 = 19;
     pub(super) const EXTEND_IF: u8 = 20;
     pub(super) const CLIENTS: u8 = 21;
+    pub(super) const WATCH: u8 = 22;
 }
 
 /// Whether a request has no encoding in wire version 1, whatever its head.
@@ -89,6 +90,7 @@ pub(crate) fn is_wider(request: &Request<'_>) -> bool {
         | Request::SetMany(_)
         | Request::Atomic(_)
         | Request::FlushSpace { .. }
+        | Request::Watch { .. }
         | Request::Clients { .. } => true,
     }
 }
@@ -282,6 +284,7 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
             to.u8(kind::FLUSH_SPACE);
             to.u64(cursor.0);
         }
+        Request::Watch { .. } => to.u8(kind::WATCH),
         Request::Clients { errand, filter } => {
             to.u8(kind::CLIENTS);
             to.u8(u8::from(errand == ClientErrand::Close));
@@ -400,6 +403,7 @@ fn read_fields<'a>(key: &'a [u8], mut from: Reader<'a>) -> Option<Request<'a>> {
             frames: from.rest(),
         }),
         kind::FLUSH_SPACE => Request::FlushSpace { cursor: WalkCursor(from.u64()?) },
+        kind::WATCH => Request::Watch { key },
         kind::CLIENTS => Request::Clients {
             errand: if from.flag()? { ClientErrand::Close } else { ClientErrand::List },
             filter: from.rest(),

@@ -242,6 +242,7 @@ fn write_options<'a>(
         | Request::CountAndDescribe { .. }
         | Request::ExtendIf { .. }
         | Request::Describe { .. }
+        | Request::Watch { .. }
         | Request::Scan { .. }
         | Request::RandomKey
         | Request::CountKeys { .. }

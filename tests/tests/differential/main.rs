@@ -153,8 +153,23 @@ fn transaction(random: &mut StdRng, pair: &mut Pair) -> Result<u64, String> {
         }
         pair.run(&[(watch, Vec::new())])?;
         sent += 1;
-        if random.random_range(0..2) == 0 {
-            let names = ["set {tag}1 other", "del {tag}1", "append {tag}2 x", "incr {tag}3"];
+        for _ in 0..random.random_range(0..3) {
+            let names = [
+                "set {tag}1 other",
+                "del {tag}1",
+                "append {tag}2 x",
+                "incr {tag}3",
+                "expire {tag}1 100",
+                "expireat {tag}2 4000000000",
+                "expire {tag}2 0",
+                "persist {tag}1",
+                "getex {tag}2 persist",
+                "get {tag}1",
+                "touch {tag}2",
+                "rename {tag}1 {tag}2",
+                "copy {tag}2 {tag}1",
+                "flushdb",
+            ];
             pair.run_other(&word(names[random.random_range(0..names.len())]))?;
             sent += 1;
         }

@@ -1,13 +1,12 @@
 //! Commands that take many keys, as one request a key.
 
 use corelane_protocol::limits::KEY_BYTES_MAX;
-use corelane_protocol::{DeleteCondition, Request, RequestHead, Set, WantVersion};
+use corelane_protocol::{DeleteCondition, Request, RequestHead, Set};
 
 use super::call::Refusal;
 use super::parse::Args;
 use super::shape::Shape;
 use super::strings::PLAIN_SET;
-use super::transaction::watch_request;
 use crate::step::{Part, Shape as AnyShape};
 
 /// What is asked for each key.
@@ -18,7 +17,7 @@ pub(crate) enum PartKind {
     Exists,
     /// A read that answers next to nothing.
     Touch,
-    /// What the entry is like, with its version.
+    /// To watch it.
     Watch,
     /// Keys and values in turn.
     Set,
@@ -59,13 +58,10 @@ impl<'a> Iterator for Parts<'a> {
             PartKind::Delete => Request::Delete { key, condition: DeleteCondition::Always },
             PartKind::Exists => Request::Exists { key },
             PartKind::Touch => Request::GetRange { key, start: 0, end: 0 },
-            PartKind::Watch => watch_request(key),
+            PartKind::Watch => Request::Watch { key },
             PartKind::Set => Request::Set(Set { key, value: self.args.next()?, ..PLAIN_SET }),
         };
-        let want_version =
-            if self.kind == PartKind::Watch { WantVersion::Yes } else { WantVersion::No };
-        let head = RequestHead { want_version, ..self.head };
-        Some(Part { head, request, shape: AnyShape::Resp(self.shape), echo: b"" })
+        Some(Part { head: self.head, request, shape: AnyShape::Resp(self.shape), echo: b"" })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -179,7 +179,7 @@ impl Session {
         Agreed { space, revision, unauthorized }
     }
 
-    /// Keeps what a watched key was like. `place` counts the requests of the step.
+    /// Keeps by what the watched keys are told from what they may become. `place` counts the requests of the step.
     pub fn watched(&mut self, place: usize, reply: &Reply<'_>) {
         transaction::keep_watched(&mut self.state, place, reply);
     }

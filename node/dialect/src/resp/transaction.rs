@@ -1,7 +1,7 @@
 //! `MULTI` and what belongs to it. Commands are kept as they came and run by `EXEC`, all at
 //! once at the core that owns their slot.
 
-use corelane_protocol::{Reply, Request, Space, Version, Watch, WithValue};
+use corelane_protocol::{Reply, Space, Version, Watch};
 
 use super::call::{Call, Outcome, Refusal};
 use super::gather::GatherKind;
@@ -156,17 +156,12 @@ pub(crate) fn watch<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> 
     Ok(Step::Several { parts: step::Parts::Resp(parts), gather })
 }
 
-/// The request that tells what a watched key is like.
-pub(crate) fn watch_request(key: &[u8]) -> Request<'_> {
-    Request::Describe { key, value: WithValue::No, touch: None }
-}
-
-/// Keeps the reply to [`watch_request`]: the version, or that there was no entry.
+/// Keeps the reply to the request that a key be watched.
 pub(crate) fn keep_watched(state: &mut State, place: usize, reply: &Reply<'_>) {
-    if let Reply::Described { description, .. } = reply
+    if let Reply::Done { version } = reply
         && let Some(watched) = state.watched.get_mut(state.watching + place)
     {
-        watched.version = description.version;
+        watched.version = *version;
     }
 }
 

@@ -273,6 +273,17 @@ fn transactions_are_kept_and_carried_out() {
         get a => +QUEUED|
         exec => *-1|
         watch a => +OK|
+        expire a 100 => :1|
+        persist a => :1|
+        multi => +OK|
+        exec => *-1|
+        watch none => +OK|
+        set none 1 => +OK|
+        del none => :1|
+        multi => +OK|
+        exec => *-1|
+        watch a none => +OK|
+        get a => $1|2|
         multi => +OK|
         incr a => +QUEUED|
         exec => *1|:3|

@@ -9,7 +9,7 @@ use corelane_protocol::*;
 pub(crate) const MOMENT: Moment = Moment { now: MonotonicUs(0), unix_ms: 1_700_000_000_000 };
 pub(crate) const VALUE_BYTES_MAX: usize = 1_000;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     value: Vec<u8>,
     version: u64,
@@ -27,17 +27,27 @@ enum Said {
     Remaining(Remaining),
     Described(Description),
     Keys(Vec<u8>),
+    Stamp(u64),
 }
 
 #[derive(Default)]
 pub(crate) struct Map {
     entries: BTreeMap<Place, Entry>,
     version: u64,
+    /// How often something has happened to each key.
+    changes: BTreeMap<Place, u64>,
 }
 
 impl Map {
     fn answer(&mut self, head: &RequestHead, request: &Request<'_>, each: impl FnOnce(&Reply<'_>)) {
+        let before = self.entries.clone();
         let said = self.perform(head, request);
+        let places: Vec<Place> = before.keys().chain(self.entries.keys()).cloned().collect();
+        for place in places {
+            if before.get(&place) != self.entries.get(&place) {
+                *self.changes.entry(place).or_default() += 1;
+            }
+        }
         self.entries.retain(|_, entry| entry.remaining != Remaining::Ms(0));
         match &said {
             Ok(Said::Done) => each(&Reply::Done { version: None }),
@@ -51,6 +61,7 @@ impl Map {
             Ok(Said::Described(description)) => {
                 each(&Reply::Described { description: *description, value: None });
             }
+            Ok(Said::Stamp(stamp)) => each(&Reply::Done { version: Some(Version(*stamp)) }),
             Ok(Said::Keys(keys)) => {
                 let keys = KeyList::from_encoded(keys);
                 each(&Reply::Keys(KeyPage { next: WalkCursor(0), keys }));
@@ -64,6 +75,10 @@ impl Map {
         self.answer(&part.head, &part.request, |reply| {
             shape.render(part.echo, reply, MOMENT, out);
         });
+    }
+
+    fn stamp(&self, space: Space, key: &[u8]) -> u64 {
+        self.changes.get(&(space, key.to_vec())).copied().unwrap_or(0)
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<&Entry, Status> {
@@ -204,6 +219,7 @@ impl Map {
                     uses: 5,
                 }))
             }
+            Request::Watch { key } => Ok(Said::Stamp(self.stamp(space, key))),
             Request::Rename { from, to, replace } => {
                 let entry = self.get(space, from)?.clone();
                 if replace == Replace::No && self.get(space, to).is_ok() {
@@ -297,10 +313,9 @@ impl Map {
                 for part in parts {
                     self.answer(&part.head, &part.request, |reply| {
                         gathering.add(reply, MOMENT);
-                        watched.push(match reply {
-                            Reply::Described { description, .. } => Some(*description),
-                            _ => None,
-                        });
+                        if let Reply::Done { version } = reply {
+                            watched.push(*version);
+                        }
                     });
                 }
                 gathering.finish(node, MOMENT, out);
@@ -329,7 +344,7 @@ impl Map {
 
 enum Next {
     Command,
-    Watched(Vec<Option<Description>>),
+    Watched(Vec<Option<Version>>),
     Transaction(Shape),
     Close,
 }
@@ -366,10 +381,8 @@ pub(crate) fn converse(node: &Node, input: &[u8], piece: usize) -> Vec<u8> {
             match map.carry_out(step, node, &mut out) {
                 Next::Command => {}
                 Next::Watched(replies) => {
-                    for (place, reply) in replies.into_iter().enumerate() {
-                        if let Some(description) = reply {
-                            session.watched(place, &Reply::Described { description, value: None });
-                        }
+                    for (place, version) in replies.into_iter().enumerate() {
+                        session.watched(place, &Reply::Done { version });
                     }
                 }
                 Next::Transaction(shape) => {
@@ -388,10 +401,9 @@ pub(crate) fn converse(node: &Node, input: &[u8], piece: usize) -> Vec<u8> {
 fn transaction(session: &mut Session, map: &mut Map, shape: Shape, node: &Node, out: &mut Vec<u8>) {
     let mut watches = Vec::new();
     session.take_watches(&mut watches);
-    let changed = Watches::from_encoded(&watches).iter().any(|watch| {
-        let now = map.get(watch.space, watch.key).ok().map(|entry| Version(entry.version));
-        now != watch.version
-    });
+    let changed = Watches::from_encoded(&watches)
+        .iter()
+        .any(|watch| watch.version != Some(Version(map.stamp(watch.space, watch.key))));
     if changed {
         session.abandon_transaction(session.agreed());
         let failed = Reply::Failed { status: Status::ConditionFailed, message: "" };

@@ -3,12 +3,12 @@
 
 use corelane_protocol::wire::{self, DecodeLimits, Decoded};
 use corelane_protocol::{
-    Atomic, MonotonicUs, Replace, Reply, RequestHead, SetMany, Space, Status, Version, Watches,
+    Atomic, MonotonicUs, Replace, Reply, RequestHead, SetMany, Space, Status, Watch, Watches,
 };
 use corelane_ring::slot_of;
 use corelane_shard::{Millis, Write};
 
-use super::{Executor, Outcome, millis, number, reply_head};
+use super::{Executor, Outcome, millis, reply_head};
 
 impl Executor {
     /// Executes requests one after the other if everything watched is as it was. Each reply
@@ -40,16 +40,13 @@ impl Executor {
         Ok(())
     }
 
-    fn are_unchanged(&self, watches: Watches<'_>, at: Millis) -> bool {
-        watches.iter().all(|watch| {
-            let entry = self.shard.peek(&self.key_of(watch.space, watch.key), at);
-            match (entry, watch.version) {
-                (None, None) => true,
-                (Some(entry), Some(Version(version))) => {
-                    entry.version.map(number) == Some(Version(version))
-                }
-                _ => false,
-            }
+    /// Whether everything is as it was when it was watched; nothing of it is watched any more.
+    fn are_unchanged(&mut self, watches: Watches<'_>, at: Millis) -> bool {
+        watches.iter().fold(true, |unchanged, watch| {
+            let Watch { space, key, version } = watch;
+            let is_present = self.shard.peek(&self.key_of(space, key), at).is_some();
+            let keys = &mut self.changes.watched;
+            keys.is_unchanged(space.number(), key, version, is_present) && unchanged
         })
     }
 

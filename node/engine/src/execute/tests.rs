@@ -419,13 +419,10 @@ fn check_random_key(executor: &mut Executor, space: Space, held: &[Vec<u8>], at:
 }
 
 fn watched(executor: &mut Executor, key: &[u8]) -> Option<Version> {
-    let head = RequestHead { want_version: WantVersion::Yes, ..RequestHead::default() };
-    let request = Request::Describe { key, value: WithValue::No, touch: None };
-    let mut out = Vec::new();
-    executor.execute(&head, &request, MonotonicUs(0), &mut out);
-    match between_cores::decode_reply(&out) {
+    let frames = execute(executor, Space::default(), &Request::Watch { key }, 0);
+    match between_cores::decode_reply(&frames) {
         ReplyDecoded::Complete { frame, .. } => match frame.reply {
-            Reply::Described { description, .. } => description.version,
+            Reply::Done { version } => version,
             _ => None,
         },
         other => panic!("{other:?}"),
@@ -481,6 +478,16 @@ fn a_transaction_needs_what_it_watched() {
     check(&[set(b"v")], &[delete], false);
     check(&[], &[set(b"v")], false);
     check(&[set(b"v")], &[delete, set(b"v")], false);
+    check(&[], &[set(b"v"), delete], false);
+    let touch = |ttl| Request::Touch { key: b"k", ttl, condition: ExpireCondition::Always };
+    let later = Ttl::After { ms: 1_000, jitter: Jitter::Exact };
+    check(&[set(b"v")], &[touch(later)], false);
+    check(&[set(b"v"), touch(later)], &[touch(later)], false);
+    check(&[set(b"v"), touch(later)], &[touch(Ttl::Never)], false);
+    check(&[set(b"v")], &[touch(Ttl::Never)], true);
+    check(&[set(b"v")], &[Request::Get { key: b"k", least_version: None }], true);
+    check(&[set(b"v")], &[Request::Flush { delay_ms: 0 }], false);
+    check(&[], &[Request::Flush { delay_ms: 0 }], true);
 }
 
 #[test]
