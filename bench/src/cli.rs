@@ -18,6 +18,7 @@ use crate::replay::ReplayOptions;
 use crate::ring::RingOptions;
 use crate::stalls::StallOptions;
 use crate::sweep::options::SweepOptions;
+use crate::ways::{CoresOptions, SpinOptions};
 use crate::workload::Steer;
 
 /// Measures Corelane, and shows what it costs.
@@ -52,6 +53,11 @@ pub enum Command {
     Memory(MemoryOptions),
     /// Show what connections cost a node that have nothing to say.
     Idle(IdleOptions),
+    /// Show what a second core costs, with clients at the core of their keys, at any, and at the
+    /// wrong one.
+    Cores(CoresOptions),
+    /// Show what looking for work before a sleep does for the latency of few connections.
+    Spin(SpinOptions),
     /// Show the most work that a shard does at once where stores are known to stall.
     Stalls(StallOptions),
     /// Show how balanced placement on nodes is, and how much a join moves, beside raw rings.

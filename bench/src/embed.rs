@@ -2,6 +2,7 @@
 //! the system chooses, its data cores pinned and the generator kept off their CPUs.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use corelane::config::{Config, Cores, Io, ListenAddress};
 use corelane::node::{CorePanicked, Node, StartError};
@@ -25,7 +26,33 @@ pub struct EmbedOptions {
     pub connections: usize,
     /// Longest value of the load, in bytes.
     pub value_bytes: usize,
+    /// Longest spin of a core before it sleeps, in microseconds.
+    pub spin_us: u64,
 }
+
+/// What a node's cores have done so far, all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests executed.
+    pub requests: u64,
+    /// Of these, those for connections of other cores.
+    pub hops: u64,
+    /// Times that one core woke another.
+    pub wakes: u64,
+}
+
+impl Traffic {
+    /// Hops and wakes for each request since an earlier moment.
+    #[must_use]
+    pub fn per_op_since(&self, earlier: &Traffic) -> (f64, f64) {
+        let requests = (self.requests - earlier.requests).max(1) as f64;
+        let (hops, wakes) = (self.hops - earlier.hops, self.wakes - earlier.wakes);
+        (hops as f64 / requests, wakes as f64 / requests)
+    }
+}
+
+/// How often cores publish what they count, twice.
+const PUBLISHED: Duration = Duration::from_millis(250);
 
 /// A running node; see the module. Dropping it ends it.
 pub struct Embedded {
@@ -47,6 +74,7 @@ impl Embedded {
             cores: options.cores.clone(),
             memory: options.memory.unwrap_or(defaults.memory),
             io: options.io,
+            spin_us: options.spin_us,
             connections_max: defaults.connections_max.max(options.connections + SPARE_CONNECTIONS),
             value_bytes_max: defaults.value_bytes_max.max(options.value_bytes),
             ..defaults
@@ -75,6 +103,14 @@ impl Embedded {
     /// The CPUs that it leaves to the generator; none where it uses all.
     pub fn free_cpus(&self) -> Vec<usize> {
         self.cpus.clone()
+    }
+
+    /// What its cores have done so far. Nothing may be under way: it waits until all have told.
+    pub fn traffic(&self) -> Traffic {
+        std::thread::sleep(PUBLISHED);
+        let control = self.node.control();
+        let sum = |name| control.snapshots().sum(name).expect("a number that cores publish");
+        Traffic { requests: sum("requests"), hops: sum("forwarded_in"), wakes: sum("wakes_sent") }
     }
 
     /// Ends it.

@@ -30,4 +30,5 @@ pub mod ring;
 pub mod run;
 pub mod stalls;
 pub mod sweep;
+pub mod ways;
 pub mod workload;

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corelane_bench::cli::{Cli, Command};
-use corelane_bench::{compare, fleet, floors, idle, memory, replay, ring, run, stalls, sweep};
+use corelane_bench::{
+    compare, fleet, floors, idle, memory, replay, ring, run, stalls, sweep, ways,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         Command::Replay(options) => replay::run(&options).map_err(|error| error.to_string()),
         Command::Memory(options) => memory::run(&options).map_err(|error| error.to_string()),
         Command::Idle(options) => idle::run(&options).map_err(|error| error.to_string()),
+        Command::Cores(options) => ways::cores(&options).map_err(|error| error.to_string()),
+        Command::Spin(options) => ways::spin(&options).map_err(|error| error.to_string()),
         Command::Stalls(options) => stalls::run(&options).map_err(|error| error.to_string()),
         Command::Ring(options) => Ok(ring::run(&options)),
         Command::Fleet(options) => fleet::run(&options).map_err(|error| error.to_string()),

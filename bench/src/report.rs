@@ -85,6 +85,11 @@ pub struct Report<C> {
     pub server_cpus_used: Option<f64>,
     /// The same of the generator's threads.
     pub generator_cpus_used: Option<f64>,
+    /// How often a request was executed on another core than its connection's, for each
+    /// operation, warming up included; of a node in this process.
+    pub hops_per_op: Option<f64>,
+    /// How often one core woke another, likewise.
+    pub wakes_per_op: Option<f64>,
     /// What the server said when it refused, the first few.
     pub complaints: Vec<String>,
     /// What ended the run before its time.
@@ -124,6 +129,8 @@ impl<C: Serialize> Report<C> {
             generator_cpu_us_per_op: outcome.generator_cpu_ns.and_then(per_op),
             server_cpus_used: outcome.server_cpu_ns.map(|ns| per_second(ns as f64 / 1e9)),
             generator_cpus_used: outcome.generator_cpu_ns.map(|ns| per_second(ns as f64 / 1e9)),
+            hops_per_op: None,
+            wakes_per_op: None,
             complaints: tally.complaints.clone(),
             failures: outcome.failures.iter().map(ToString::to_string).collect(),
             histogram: tally.latency.clone(),
@@ -189,6 +196,9 @@ impl<C: Serialize> Report<C> {
             cpu(self.server_cpu_us_per_op, self.server_cpus_used),
             cpu(self.generator_cpu_us_per_op, self.generator_cpus_used)
         )?;
+        if let (Some(hops), Some(wakes)) = (self.hops_per_op, self.wakes_per_op) {
+            writeln!(text, "per op      {hops:.3} hops to another core, {wakes:.4} wakes")?;
+        }
         text.push_str(&draw(&self.histogram));
         for complaint in &self.complaints {
             writeln!(text, "refused: {complaint}")?;

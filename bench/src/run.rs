@@ -12,7 +12,7 @@ use crate::codec::Codec;
 use crate::codec::memcached::Memcached;
 use crate::codec::native::Native;
 use crate::codec::resp::Resp;
-use crate::embed::{EmbedOptions, Embedded};
+use crate::embed::{EmbedOptions, Embedded, Traffic};
 use crate::generator::pacer::Rate;
 use crate::generator::{Address, Drive, DriveError, Outcome, Plan, Task};
 use crate::measure::cpu::ServerThreads;
@@ -90,12 +90,16 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, RunError> {
 /// There is nothing to report.
 pub fn measure(options: &RunOptions) -> Result<Report<RunOptions>, RunError> {
     let subject = Subject::open(options)?;
-    let outcome = match options.subject.protocol {
+    let (outcome, before) = match options.subject.protocol {
         Protocol::Native => drive(options, &subject, || Native)?,
         Protocol::Resp => drive(options, &subject, || Resp)?,
         Protocol::Memcached => drive(options, &subject, || Memcached)?,
     };
-    let report = Report::new(options.clone(), subject.name.clone(), &outcome);
+    let mut report = Report::new(options.clone(), subject.name.clone(), &outcome);
+    if let (Some(before), Some(after)) = (before, subject.traffic()) {
+        let (hops, wakes) = after.per_op_since(&before);
+        (report.hops_per_op, report.wakes_per_op) = (Some(hops), Some(wakes));
+    }
     subject.close()?;
     Ok(report)
 }
@@ -143,6 +147,11 @@ impl Subject {
         &self.threads
     }
 
+    /// What the cores of the node in this process have done so far.
+    fn traffic(&self) -> Option<Traffic> {
+        self.embedded.as_ref().map(Embedded::traffic)
+    }
+
     /// The load.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
@@ -161,6 +170,7 @@ fn embed_options(options: &RunOptions) -> EmbedOptions {
         io: options.subject.io,
         connections: options.subject.connections,
         value_bytes: options.workload.value_size,
+        spin_us: 0,
     }
 }
 
@@ -200,11 +210,12 @@ fn read_token(path: &Path) -> io::Result<Vec<u8>> {
     Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }
 
+/// Loads the server; what its cores had done before, where they are in this process.
 fn drive<C: Codec, F: Fn() -> C>(
     options: &RunOptions,
     subject: &Subject,
     make_codec: F,
-) -> Result<Outcome, RunError> {
+) -> Result<(Outcome, Option<Traffic>), RunError> {
     let drive = Drive::new(&subject.plan, &subject.threads, make_codec)?;
     if !options.workload.no_fill {
         fill(&drive, options.workload.keys)?;
@@ -212,7 +223,8 @@ fn drive<C: Codec, F: Fn() -> C>(
     let RunOptions { pipeline, warmup, duration, .. } = *options;
     let rate = options.rate.and_then(Rate::new);
     let progress = Progress::new("measuring", Extent::Time(warmup + duration));
-    Ok(drive.run(Task::Timed { pipeline, warmup, duration, rate }, &progress)?)
+    let before = subject.traffic();
+    Ok((drive.run(Task::Timed { pipeline, warmup, duration, rate }, &progress)?, before))
 }
 
 /// Writes every key.

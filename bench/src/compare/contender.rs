@@ -170,11 +170,20 @@ impl Host {
     }
 
     pub(super) fn floor(thread: FloorServer) -> Rc<Host> {
+        Host::thread("floor", Role::Floor, "fixed replies on io_uring", thread)
+    }
+
+    /// The small cache that copies.
+    pub(super) fn copying(thread: FloorServer) -> Rc<Host> {
+        Host::thread("copying", Role::Variant, "a small cache on io_uring", thread)
+    }
+
+    fn thread(name: &str, role: Role, what: &str, thread: FloorServer) -> Rc<Host> {
         Rc::new(Host {
-            name: "floor".to_owned(),
-            role: Role::Floor,
+            name: name.to_owned(),
+            role,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command: "a thread of corelane-bench: fixed replies on io_uring".to_owned(),
+            command: format!("a thread of corelane-bench: {what}"),
             address: thread.address(),
             threads: thread.threads().clone(),
             _server: Server::Floor { _thread: thread },

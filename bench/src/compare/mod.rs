@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::floors::service::FixedReplies;
+use crate::floors::service::{FixedReplies, SmallCache};
 use crate::floors::{Runtime, Server as FloorServer};
 use crate::generator::DriveError;
 use crate::workload::{Distribution, Workload};
@@ -38,8 +38,6 @@ use row::Row;
 
 /// Bytes of each key.
 const KEY_BYTES: usize = 16;
-/// The share of reads.
-const GET_SHARE: f64 = 0.95;
 
 /// Why there is no comparison.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +178,17 @@ pub fn compare(options: &CompareOptions, fleet: &Fleet) -> Result<Comparison, Co
     let mut rows = Vec::new();
     for &value_size in &options.value_sizes {
         let mut contenders = start(options, fleet, &servers, value_size)?;
+        if options.copying {
+            let thread =
+                FloorServer::start(Runtime::Uring, SmallCache::default(), options.server_cpu);
+            let thread = thread.map_err(|error| CompareError::Start {
+                server: "copying".to_owned(),
+                error: StartError::System(error),
+            })?;
+            let host = Host::copying(thread);
+            rotation::fill(options, value_size, &host, Wire::Native)?;
+            contenders.push(Contender::new(host, Wire::Native));
+        }
         contenders.extend(floor.clone());
         for &pipeline in &options.pipelines {
             let measured = rotation::rotate(options, value_size, pipeline, &contenders)?;
@@ -245,7 +254,7 @@ fn workload(options: &CompareOptions, value_size: usize) -> Workload {
         keys: options.keys,
         key_bytes: KEY_BYTES,
         value_bytes: value_size,
-        get_share: GET_SHARE,
+        get_share: options.get,
         distribution: Distribution::Uniform,
         seed: 1,
     }

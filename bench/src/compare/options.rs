@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::{
-    Protocol, count, parse_duration, parse_keys, parse_value_size, serialize_seconds,
+    Protocol, count, parse_duration, parse_keys, parse_share, parse_value_size, serialize_seconds,
 };
 use crate::generator::session::PIPELINE_MAX;
 
@@ -31,6 +31,10 @@ pub struct CompareOptions {
     /// Argument for Corelane beside its own, such as --node-arg=--spin-us=100.
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Servers")]
     pub node_arg: Vec<String>,
+    /// Compare with a small cache in this process as well, which copies every value into one
+    /// buffer and sends that: what lending large values to the kernel saves.
+    #[arg(long, help_heading = "Servers")]
+    pub copying: bool,
     /// CPU of the servers; they are not pinned on a machine with one CPU [default: the first].
     #[arg(long, value_name = "CPU", help_heading = "Servers")]
     pub server_cpu: Option<usize>,
@@ -50,9 +54,13 @@ pub struct CompareOptions {
     /// Connections.
     #[arg(long, default_value_t = 50, value_parser = count(1..=10_000), help_heading = "Load")]
     pub connections: usize,
-    /// Number of keys, of 16 bytes; 95 % of the requests read, uniformly drawn.
+    /// Number of keys, of 16 bytes, uniformly drawn.
     #[arg(long, default_value_t = 1_000_000, value_parser = parse_keys, help_heading = "Load")]
     pub keys: u64,
+    /// Share of the requests that read.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = parse_share)]
+    #[arg(help_heading = "Load")]
+    pub get: f64,
     /// CPU of the generator [default: the second].
     #[arg(long, value_name = "CPU", help_heading = "Load")]
     pub cpu: Option<usize>,

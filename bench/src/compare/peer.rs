@@ -121,7 +121,8 @@ pub enum Role {
     Corelane,
     /// Another server.
     Peer,
-    /// Another Corelane: compared like a peer, and never the best of them.
+    /// Another Corelane, or the cache that copies: compared like a peer, and never the best of
+    /// them.
     Variant,
     /// The kernel's floor.
     Floor,

@@ -1,18 +1,21 @@
 //! `idle`: what connections cost a node that have nothing to say. A node is started, so many
 //! clients connect, ask it once and fall silent; the growth of its resident memory, by
-//! connection, is the figure. What the kernel keeps for a socket is not in it.
+//! connection, is the figure, and the CPU time of all its threads while nobody says anything. What
+//! the kernel keeps for a socket is not in it.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use corelane_protocol::{Request, RequestHead, wire};
 use serde::Serialize;
 
+use crate::cli::parse_duration;
+use crate::measure::cpu::ServerThreads;
 use crate::memory::server::{Program, Room, Server, ServerError};
 use crate::memory::wire::Dialect;
 
@@ -37,6 +40,12 @@ pub struct IdleOptions {
     /// Fail where a connection costs more bytes than this.
     #[arg(long, value_name = "BYTES", default_value_t = 1_024.0)]
     pub limit: f64,
+    /// How long nobody says anything while CPU time is measured.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub silence: Duration,
+    /// Fail where the node uses more of one CPU than this meanwhile, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    pub cpu_limit: f64,
     /// Write the result as JSON to a file, or with - to standard output instead of the
     /// readable one.
     #[arg(long, value_name = "FILE|-")]
@@ -55,6 +64,9 @@ pub enum IdleError {
     /// A connection was answered with something else than was asked for.
     #[error("connection {0} was not answered")]
     Unanswered(u32),
+    /// The system does not tell what the node's threads use.
+    #[error("the node's CPU time cannot be read")]
+    NoCpuTime,
 }
 
 /// The report. Its fields are the JSON's; memory is in bytes.
@@ -66,9 +78,11 @@ struct Report {
     rss_before: u64,
     rss_after: u64,
     bytes_per_connection: f64,
+    /// Without connections, and with all of them.
+    cpu_percent: [f64; 2],
 }
 
-/// Measures, and says whether a connection costs no more than the limit.
+/// Measures, and says whether connections and silence cost no more than the limits.
 ///
 /// # Errors
 /// The node cannot be started or does not answer, or the report cannot be written.
@@ -80,10 +94,12 @@ pub fn run(options: &IdleOptions) -> Result<ExitCode, IdleError> {
     let room = Room { items: 0, payload_bytes: 0, cores: options.cores, memory: None };
     let mut server = Server::start(&program, room)?;
     let rss_before = server.settled_memory()?;
+    let cpu_before = cpu_percent(&server, options.silence)?;
     let connect = |number| connected(&server, number);
     let connections: Vec<TcpStream> =
         (0..options.connections).map(connect).collect::<Result<_, _>>()?;
     let rss_after = server.settled_memory()?;
+    let cpu_after = cpu_percent(&server, options.silence)?;
     drop(connections);
     let growth = rss_after.saturating_sub(rss_before) as f64;
     let report = Report {
@@ -93,13 +109,15 @@ pub fn run(options: &IdleOptions) -> Result<ExitCode, IdleError> {
         rss_before,
         rss_after,
         bytes_per_connection: growth / f64::from(options.connections),
+        cpu_percent: [cpu_before, cpu_after],
     };
     let json = serde_json::to_string_pretty(&report).expect("numbers and text");
     match options.json.as_deref() {
         Some(path) if path == Path::new("-") => println!("{json}"),
         Some(path) => fs::write(path, json)?,
         None => println!(
-            "{} connections on {} cores: {} KiB resident before, {} KiB after; {:.0} bytes each",
+            "{} connections on {} cores: {} KiB resident before, {} KiB after; {:.0} bytes each; \
+             {cpu_before:.2} % of a CPU before, {cpu_after:.2} % after",
             report.connections,
             report.cores,
             rss_before >> 10,
@@ -107,8 +125,18 @@ pub fn run(options: &IdleOptions) -> Result<ExitCode, IdleError> {
             report.bytes_per_connection,
         ),
     }
-    let kept = report.bytes_per_connection <= options.limit;
+    let kept = report.bytes_per_connection <= options.limit
+        && report.cpu_percent.iter().all(|percent| *percent <= options.cpu_limit);
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How much of one CPU all threads of the node use in a time in which nobody speaks, in percent.
+fn cpu_percent(server: &Server, silence: Duration) -> Result<f64, IdleError> {
+    let threads = ServerThreads::Process(server.process());
+    let (before, began) = (threads.sample(), Instant::now());
+    std::thread::sleep(silence);
+    let used_ns = threads.sample().since(&before).ok_or(IdleError::NoCpuTime)?;
+    Ok(100.0 * used_ns as f64 / began.elapsed().as_nanos() as f64)
 }
 
 /// A connection that was served once.

@@ -165,6 +165,11 @@ impl Server {
         self.address
     }
 
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its resident memory in bytes, once it moves no more.
     ///
     /// # Errors

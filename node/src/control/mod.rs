@@ -123,6 +123,12 @@ impl CoreSnapshots {
     pub fn cores(&self) -> &[Arc<CoreSnapshot>] {
         &self.cores
     }
+
+    /// One number, by its name in [`CATALOGUE`], over all cores.
+    pub fn sum(&self, name: &str) -> Option<u64> {
+        let index = CATALOGUE.iter().position(|info| info.name == name)?;
+        Some(self.cores.iter().map(|core| core.read()[index]).sum())
+    }
 }
 
 /// One core's numbers, in the order of [`CATALOGUE`]. The core writes, others read. Each
