@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use corelane_protocol::wire::{ReplyDecoded, between_cores};
 use corelane_protocol::{
     Atomic, DeleteCondition, Jitter, KeyList, KeyPage, Pairs, Replace, SetMany, Value, WalkCursor,
-    Watch, Watches, WithValue,
+    Watch, Watches,
 };
 use corelane_ring::slot_of;
 use corelane_shard::ShardConfig;
