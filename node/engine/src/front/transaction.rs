@@ -1,12 +1,18 @@
 //! A transaction: the commands that a connection queued become one request to the core of
 //! their slot, and its replies the answer that the client expects.
 
-use corelane_dialect::{Gather, Shape, Step, resp};
+use corelane_dialect::{Gather, Moment, Shape, Step, resp};
 use corelane_protocol::wire::between_cores;
-use corelane_protocol::{Answer, Atomic, Reply, ReplyHead, Request, RequestHead, Status, Watches};
+use corelane_protocol::{
+    Answer, Atomic, Reply, ReplyHead, Request, RequestHead, RequestId, Status, Watches,
+};
 
-use super::order::{Gathering, World, is_walk};
+use super::order::{Commands, Gathering, World, is_walk};
+use super::replies::{say, whole};
 use super::route::{Place, place_of};
+use super::steps::Target;
+use crate::connection::Connection;
+use crate::dispatch::Dispatcher;
 
 /// What a command of a transaction is answered with.
 #[derive(Debug)]
@@ -243,5 +249,51 @@ impl Plan {
 pub(crate) fn refusal(trouble: Trouble) -> Reply<'static> {
     match trouble {
         Trouble::CrossSlot => Reply::Failed { status: Status::CrossSlot, message: "" },
+    }
+}
+
+impl Dispatcher {
+    /// Carries the queued commands of a connection out together.
+    pub(super) fn transaction(
+        &mut self,
+        connection: &mut Connection,
+        session: &mut resp::Session,
+        commands: &mut Commands,
+        shape: Shape,
+        moment: Moment,
+    ) {
+        let cores = self.executor.config.cores;
+        let agreed = session.agreed();
+        let mut builder = Builder::new(shape, agreed);
+        let mut watches = Vec::new();
+        session.take_watches(&mut watches);
+        builder.depend_on(Watches::from_encoded(&watches));
+        let facts = self.view(None, moment.now);
+        let mut text = Vec::new();
+        while let Some(step) = session.next_queued(&facts, moment, &mut text) {
+            builder.push(step, &text, cores);
+            text.clear();
+        }
+        if let Some(trouble) = builder.trouble() {
+            session.abandon_transaction(agreed);
+            shape.render(b"", &refusal(trouble), moment, &mut text);
+            say(connection, commands, &text);
+            return;
+        }
+        let mut frame = Vec::new();
+        let place = builder.slot().map_or(Place::Anywhere, Place::Slot);
+        let serial = commands.next_serial();
+        let head = RequestHead { id: RequestId(serial), ..RequestHead::default() };
+        let request = builder.request_with(Watches::from_encoded(&watches));
+        match self.target_at(place) {
+            Target::Core(core) => self.forward(connection, core, &head, &request),
+            Target::Elsewhere(slot) => self.turn_away(&head, slot, &mut frame),
+            _ => self.execute_here(&head, &request, moment.now, &mut frame),
+        }
+        let waits = commands.transaction(builder.plan());
+        debug_assert_eq!(waits, serial);
+        let mut leases = std::mem::take(&mut self.executor.leases);
+        let replies = whole(&mut frame, &mut leases);
+        self.take_replies(commands, &replies, &mut connection.output, moment);
     }
 }
