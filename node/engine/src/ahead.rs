@@ -16,7 +16,7 @@ use corelane_ring::{CoreMap, Slot, slot_of};
 use corelane_shard::{EntryHint, KeyHash, Shard};
 
 use crate::execute::Executor;
-use crate::limits::{LOOKAHEAD, LOOKAHEAD_SLOTS, LOOKAHEAD_VALUES};
+use crate::limits::{LOOKAHEAD, LOOKAHEAD_VALUES};
 
 /// What was found out about a key of this core.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,7 @@ pub(crate) struct KnownKey {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Owner {
     Here(KnownKey),
-    /// On another core.
+    /// On another core; while it is found out, also on this one.
     Core(u16),
     /// Not on this node, or not yet.
     Elsewhere(Slot),
@@ -69,6 +69,9 @@ pub(crate) struct Known {
     pub(crate) plain: Plain,
     pub(crate) owner: Owner,
 }
+
+// Which ones are looked at again is kept in a word.
+const _: () = assert!(LOOKAHEAD <= u32::BITS as usize);
 
 /// The keys of the next requests: of those in one run of bytes, or of the only one in each of
 /// several.
@@ -114,27 +117,34 @@ impl Lookahead {
     ) {
         self.next = 0;
         let shard = &executor.shard;
+        let mut keys = [(Slot::FIRST, [].as_slice()); LOOKAHEAD];
         let mut count = 0;
-        let mut requests = requests.take(LOOKAHEAD).map(|request| {
-            let slot = slot_of(request.key);
-            shard.prefetch_slot(slot.number());
-            // Nothing needs what is read here before the turn of the request.
-            (slot, core_of(cores, slot), request)
-        });
-        let mut window: [_; LOOKAHEAD_SLOTS] = std::array::from_fn(|_| requests.next());
-        while let Some((slot, core, request)) = window[count % LOOKAHEAD_SLOTS].take() {
-            window[count % LOOKAHEAD_SLOTS] = requests.next();
+        // In this order, or one request too many would be looked for.
+        for ((known, place), request) in self.known.iter_mut().zip(&mut keys).zip(requests) {
             let Coming { at, bytes, space, key, plain } = request;
-            let owner = owner_at(executor, slot, core, space, key);
-            self.known[count] = Known { at, bytes, space, plain, owner };
+            let slot = slot_of(key);
+            shard.prefetch_slot(slot.number());
+            *place = (slot, key);
+            *known = Known { at, bytes, space, plain, owner: core_of(cores, slot) };
             count += 1;
         }
         self.count = count;
         let known = &mut self.known[..count];
-        for known in &mut *known {
+        for (known, (slot, key)) in known.iter_mut().zip(&keys) {
+            known.owner = known.owner.here(executor, *slot, known.space, key);
+        }
+        let mut again = 0_u32;
+        for (number, known) in known.iter_mut().enumerate() {
             if let Owner::Here(key) = &mut known.owner {
                 key.entry = shard.prefetch_entry(key.entry);
+                again |= u32::from(key.entry.is_on_its_way()) << number;
             }
+        }
+        while again != 0 {
+            if let Owner::Here(key) = &mut known[again.trailing_zeros() as usize].owner {
+                key.entry = shard.prefetch_entry(key.entry);
+            }
+            again &= again - 1;
         }
         for known in known.iter().take(LOOKAHEAD_VALUES) {
             known.prefetch_value(shard);
@@ -225,28 +235,33 @@ impl Known {
     }
 }
 
+impl Owner {
+    /// The same, where it is this core with what is known of the key, whose memory is asked for.
+    #[inline(always)]
+    fn here(self, executor: &Executor, slot: Slot, space: Space, key: &[u8]) -> Owner {
+        match self {
+            Owner::Core(core) if core == executor.config.core => {
+                let hash = executor.shard.key(slot.number(), space.number(), key).hash();
+                Owner::Here(KnownKey { hash, entry: executor.shard.prefetch_index(&hash) })
+            }
+            other => other,
+        }
+    }
+}
+
 /// Who executes requests for a key, whose memory is asked for if it is here.
 #[inline(always)]
 pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, space: Space, key: &[u8]) -> Owner {
     let slot = slot_of(key);
-    owner_at(executor, slot, core_of(cores, slot), space, key)
+    core_of(cores, slot).here(executor, slot, space, key)
 }
 
-/// The core of this node that answers for a slot, if one does.
+/// The core that answers for a slot, be it this one.
 #[inline(always)]
-fn core_of(cores: &CoreMap, slot: Slot) -> Option<u16> {
-    (cores.owns_all() || cores.owns(slot)).then(|| cores.core_of(slot).0)
-}
-
-/// [`owner_of`] a key whose slot, and the core that answers for it, are known.
-#[inline(always)]
-fn owner_at(executor: &Executor, slot: Slot, core: Option<u16>, space: Space, key: &[u8]) -> Owner {
-    match core {
-        None => Owner::Elsewhere(slot),
-        Some(core) if core == executor.config.core => {
-            let hash = executor.shard.key(slot.number(), space.number(), key).hash();
-            Owner::Here(KnownKey { hash, entry: executor.shard.prefetch_index(&hash) })
-        }
-        Some(core) => Owner::Core(core),
+fn core_of(cores: &CoreMap, slot: Slot) -> Owner {
+    if cores.owns_all() || cores.owns(slot) {
+        Owner::Core(cores.core_of(slot).0)
+    } else {
+        Owner::Elsewhere(slot)
     }
 }

@@ -23,10 +23,6 @@
 /// for begin to be pushed out again.
 pub const LOOKAHEAD: usize = 32;
 
-/// How many keys before its own turn what is known of a key's slot is asked for. These tables are
-/// in a near cache, if not in the nearest.
-pub const LOOKAHEAD_SLOTS: usize = 4;
-
 /// How many requests before its turn the rest of an entry is asked for.
 pub const LOOKAHEAD_VALUES: usize = 3;
 

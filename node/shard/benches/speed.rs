@@ -139,6 +139,10 @@ fn reads(criterion: &mut Criterion) {
                     keys.get(at).map(|key| shard.prefetch_index(&key.hash())).unwrap_or_default()
                 });
                 let hints = hints.map(|hint| shard.prefetch_entry(hint));
+                let hints = hints.map(|hint| match hint.is_on_its_way() {
+                    true => shard.prefetch_entry(hint),
+                    false => hint,
+                });
                 for (key, hint) in keys.iter().zip(hints) {
                     shard.prefetch_value(hint);
                     let entry = shard.get_ahead(key, hint, NOW).expect("a hit");

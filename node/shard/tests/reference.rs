@@ -328,6 +328,11 @@ impl World {
         let hashes: Vec<_> = names.iter().map(|name| key_of(&self.shard, name)).collect();
         let hints: Vec<_> = hashes.iter().map(|hash| self.shard.prefetch_index(hash)).collect();
         let hints: Vec<_> = hints.iter().map(|hint| self.shard.prefetch_entry(*hint)).collect();
+        let again = |hint: EntryHint| match hint.is_on_its_way() {
+            true => self.shard.prefetch_entry(hint),
+            false => hint,
+        };
+        let hints: Vec<_> = hints.into_iter().map(again).collect();
         for name in names.iter().take(self.random.random_range(0..4)) {
             let key = self.shard.key(slot_of_any(&name.1), name.0, &name.1);
             if self.shard.remove(&key, self.model.now, &mut self.model) {

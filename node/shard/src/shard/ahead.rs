@@ -26,13 +26,25 @@ pub struct EntryHint {
     /// Where in the arena the line of the index begins, or from the second step on, where the
     /// word is; zero where there is none.
     pub(super) units: u64,
+    /// Where the line after that begins, in which the word is if that one is full; zero where
+    /// there is none.
+    next: u64,
     /// What the key's word keeps of the hash; from the second step on, the word.
     word: u64,
+    /// Whether the word was found.
+    found: bool,
     /// [`Heap::frees`] at that time.
     frees: u64,
 }
 
 impl EntryHint {
+    /// Whether a line of the index was asked for and not yet looked at: the second step is to be
+    /// taken, or taken once more.
+    #[inline]
+    pub fn is_on_its_way(self) -> bool {
+        self.units != 0 && !self.found
+    }
+
     /// The word that was found, where it still leads to the same entry.
     ///
     /// It does if it is where it was and nothing was given back to the heap since: the memory
@@ -40,7 +52,7 @@ impl EntryHint {
     /// but those of live entries.
     #[inline]
     pub(super) fn word_if_valid(&self, heap: &Heap) -> Option<Word> {
-        if self.units == 0 || self.frees != heap.frees() {
+        if !self.found || self.frees != heap.frees() {
             return None;
         }
         let word = Word(heap.word(self.units));
@@ -81,23 +93,33 @@ impl Shard {
             return EntryHint::default();
         }
         let stored = leaf.window().stored(key.hash);
-        let units = leaf.units() + (leaf.window().home(stored, leaf.lines()) * GROUP) as u64;
+        let home = leaf.window().home(stored, leaf.lines());
+        let units = leaf.units() + (home * GROUP) as u64;
         prefetch(self.heap.group(units));
-        EntryHint { units, word: stored, frees: self.heap.frees() }
+        let next = match leaf.lines() {
+            1 => 0,
+            lines if home + 1 == lines => leaf.units(),
+            _ => units + GROUP as u64,
+        };
+        EntryHint { units, next, word: stored, found: false, frees: self.heap.frees() }
     }
 
-    /// The second step.
+    /// The second step. A word in ten is not in its first line; then it asks for the next line
+    /// instead of the entry, and is to be taken once more.
     #[inline]
     pub fn prefetch_entry(&self, hint: EntryHint) -> EntryHint {
-        if hint.units == 0 || hint.frees != self.heap.frees() {
+        if !hint.is_on_its_way() || hint.frees != self.heap.frees() {
             return EntryHint::default();
         }
-        // Few words are not in their first line, and the first that matches is nearly always
-        // the one.
+        // The first that matches is nearly always the one.
         let group = self.heap.group(hint.units);
         let place = group::matches(group, hint.word).trailing_zeros() as usize;
         let Some(&word) = group.get(place).filter(|word| !Word(**word).is_empty()) else {
-            return EntryHint::default();
+            if hint.next == 0 || !group::is_full(group) {
+                return EntryHint::default();
+            }
+            prefetch(self.heap.group(hint.next));
+            return EntryHint { units: hint.next, next: 0, ..hint };
         };
         let bytes = self.heap.rest_of_page(Word(word).handle());
         for line in 0..LINES_AT_ONCE {
@@ -105,13 +127,13 @@ impl Shard {
                 prefetch(byte);
             }
         }
-        EntryHint { units: hint.units + place as u64, word, ..hint }
+        EntryHint { units: hint.units + place as u64, word, found: true, ..hint }
     }
 
     /// The third step.
     #[inline]
     pub fn prefetch_value(&self, hint: EntryHint) {
-        if hint.units == 0 || hint.frees != self.heap.frees() {
+        if !hint.found || hint.frees != self.heap.frees() {
             return;
         }
         let bytes = self.heap.rest_of_page(Word(hint.word).handle());
