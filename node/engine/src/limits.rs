@@ -103,7 +103,7 @@ pub const WALK_ENTRIES_MAX: u32 = 1_000;
 /// Keys of one slot that are told at a time.
 pub const SLOT_KEYS_MAX: u32 = 10_000;
 
-/// Places that are looked at for some key of a space before there is taken to be none.
+/// Places that are looked at for some key of a space before all keys are walked over.
 pub const RANDOM_KEY_STEPS_MAX: usize = 64;
 
 /// Slots of a lane, as the mesh must have them at least.

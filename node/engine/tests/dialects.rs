@@ -236,6 +236,30 @@ fn every_key_is_met_by_a_walk_over_the_cores() {
 }
 
 #[test]
+fn some_key_is_met_however_few_there_are() {
+    for cores in [1, 3] {
+        let mut node = node(cores);
+        let wire = node.connect(0);
+        let sets: String = (0..6_000).map(|number| format!("SET k{number} v\r\n")).collect();
+        assert_eq!(say(&mut node, wire, &sets), "+OK\r\n".repeat(6_000));
+        assert_eq!(say(&mut node, wire, "SELECT 1\r\nRANDOMKEY\r\n"), "+OK\r\n$-1\r\n");
+        for key in ["one", "two", "three"] {
+            let text = format!("SET {key} v\r\nRANDOMKEY\r\nPING\r\nDEL {key}\r\n");
+            let answer = format!("+OK\r\n${}\r\n{key}\r\n+PONG\r\n:1\r\n", key.len());
+            assert_eq!(say(&mut node, wire, &text), answer);
+        }
+        // Which one of several it is depends on the time.
+        assert_eq!(say(&mut node, wire, "MSET a 1 b 2 c 3\r\n"), "+OK\r\n");
+        let mut met = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            node.now.0 += 1_000;
+            met.insert(say(&mut node, wire, "RANDOMKEY\r\n"));
+        }
+        assert_eq!(met.len(), 3, "{met:?}");
+    }
+}
+
+#[test]
 fn connections_of_all_cores_are_listed_and_closed() {
     let mut node = node(2);
     let (one, other) = (node.connect(0), node.connect(1));

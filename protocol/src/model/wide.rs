@@ -150,7 +150,8 @@ pub struct KeyPage<'a> {
 pub struct WalkCursor(pub u64);
 
 impl WalkCursor {
-    const PLACE_BITS: u32 = 48;
+    /// Bits of a place.
+    pub const PLACE_BITS: u32 = 48;
 
     /// A place on a core; `place` is below 2^48.
     pub fn at(core: u16, place: u64) -> WalkCursor {

@@ -112,6 +112,14 @@ impl Gathering {
         }
     }
 
+    /// How it began, where a key was wanted and, though there are some, none was met: the keys
+    /// must be walked over until one is.
+    pub fn unmet(&self) -> Option<Gather> {
+        let wants_one = matches!(self.gather.kind, GatherKind::AnyKey { .. });
+        let met_none = self.text.is_empty() && self.failure.is_none();
+        (wants_one && met_none && self.sum > 0).then_some(self.gather)
+    }
+
     /// Appends the answer, once everything has been added.
     pub fn finish(self, facts: &dyn Facts, moment: Moment, out: &mut Vec<u8>) {
         let revision = self.gather.revision;

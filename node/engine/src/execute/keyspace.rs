@@ -102,7 +102,8 @@ impl Executor {
         }
     }
 
-    /// Some key of a space. Where a space is one of a million, none may be found.
+    /// Some key of a space; the number of its keys where all places that were looked at had
+    /// keys of others.
     pub(super) fn random_key(
         &mut self,
         head: &RequestHead,
@@ -130,8 +131,11 @@ impl Executor {
             }
         }
         let chosen = self.random.random_range(0..met.max(1)) as usize;
-        let key = KeyList::from_encoded(&keys).iter().nth(chosen).ok_or(Status::NotFound)?;
-        wire::encode_reply(&reply_head(head), &Reply::Key { key, among }, out);
+        let reply = match KeyList::from_encoded(&keys).iter().nth(chosen) {
+            Some(key) => Reply::Key { key, among },
+            None => Reply::Number { number: among, version: None },
+        };
+        wire::encode_reply(&reply_head(head), &reply, out);
         Ok(())
     }
 

@@ -413,7 +413,8 @@ fn check_random_key(executor: &mut Executor, space: Space, held: &[Vec<u8>], at:
     };
     match frame.reply {
         Reply::Key { key, .. } => assert!(held.iter().any(|one| one == key)),
-        Reply::Failed { status: Status::NotFound, .. } => {}
+        Reply::Number { number, .. } => assert!(number > 0, "there are keys, and none was met"),
+        Reply::Failed { status: Status::NotFound, .. } => assert!(held.is_empty()),
         other => panic!("{other:?}"),
     }
 }

@@ -34,7 +34,10 @@ impl Dispatcher {
         }
         let cores = self.executor.config.cores;
         let here = self.executor.config.core;
-        let first = commands.gathered(gathering, u32::from(cores));
+        let first = match request {
+            Request::RandomKey => commands.any_key(*head, cores, gathering),
+            _ => commands.gathered(gathering, u32::from(cores)),
+        };
         for core in 0..cores {
             let serial = first.wrapping_add(u32::from(core)) & (u32::MAX >> 1);
             let head = RequestHead { id: RequestId(serial), answer: Answer::Always, ..*head };

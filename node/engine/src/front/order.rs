@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use corelane_dialect::{Facts, Gather, Moment, Shape, memcached, resp};
-use corelane_protocol::{KeyPage, Reply, ReplyHead, Request, WalkCursor, wire};
+use corelane_protocol::{KeyPage, Reply, ReplyHead, Request, RequestHead, WalkCursor, wire};
 
 use super::transaction::Plan;
 use super::walk::Walk;
@@ -52,6 +52,14 @@ impl Gathering {
             Gathering::Resp(gathering) => gathering.add(reply, moment),
             Gathering::Memcached(gathering) => gathering.add(reply),
         }
+    }
+
+    /// What walks on where a key was wanted that was not met, and what the walk depends on.
+    fn unmet(&self) -> Option<(Gathering, u64)> {
+        let Gathering::Resp(gathering) = self else { return None };
+        let gather = gathering.unmet()?;
+        let resp::GatherKind::AnyKey { seed } = gather.kind else { return None };
+        Some((Gathering::Resp(resp::Gathering::new(gather)), seed))
     }
 
     /// Bytes that it holds.
@@ -101,6 +109,12 @@ enum Kind {
         end: &'static [u8],
     },
     Gathered(Box<Gathering>),
+    /// The keys that the cores have met. Where there are some and none was, it becomes a walk.
+    AnyKey {
+        head: RequestHead,
+        cores: u16,
+        gathering: Box<Gathering>,
+    },
     /// A `WATCH`: its replies are given to the session as well, as frames by their place.
     Watch {
         gathering: Box<Gathering>,
@@ -139,6 +153,8 @@ pub(crate) struct Drained {
     pub(crate) watched: Vec<(usize, Vec<u8>)>,
     /// What a connection had agreed on before a transaction that did not take effect.
     pub(crate) agreed: Option<resp::Agreed>,
+    /// A walk has begun.
+    pub(crate) walks: bool,
     /// The connection is to be closed.
     pub(crate) closes: bool,
 }
@@ -207,6 +223,13 @@ impl Commands {
     /// A command with so many requests, answered together; the serial of the first.
     pub(crate) fn gathered(&mut self, gathering: Gathering, requests: u32) -> u32 {
         self.push(Kind::Gathered(Box::new(gathering)), requests)
+    }
+
+    /// A command that wants some key of any core; the serial of the first request.
+    pub(crate) fn any_key(&mut self, head: RequestHead, cores: u16, gathering: Gathering) -> u32 {
+        self.barrier = true;
+        let gathering = Box::new(gathering);
+        self.push(Kind::AnyKey { head, cores, gathering }, u32::from(cores))
     }
 
     /// A `WATCH` of so many keys; the serial of the first.
@@ -286,7 +309,7 @@ impl Commands {
                 *held += answers.len() - start;
                 command.left -= 1;
             }
-            Kind::Gathered(gathering) => {
+            Kind::Gathered(gathering) | Kind::AnyKey { gathering, .. } => {
                 let before = gathering.held_bytes();
                 gathering.add(reply, world.moment);
                 *held += gathering.held_bytes().saturating_sub(before);
@@ -321,8 +344,17 @@ impl Commands {
     pub(crate) fn drain(&mut self, world: World<'_>, out: &mut Vec<u8>) -> Drained {
         let mut drained = Drained::default();
         while self.queue.front().is_some_and(|command| command.left == 0) {
-            let Command { kind, .. } = self.queue.pop_front().expect("there is one");
+            let Command { first, kind, .. } = self.queue.pop_front().expect("there is one");
             match kind {
+                Kind::AnyKey { head, cores, gathering } => match gathering.unmet() {
+                    None => gathering.finish(world, out),
+                    Some((gathering, seed)) => {
+                        let walk = Walk::to_some_key(head, cores, seed, gathering);
+                        let kind = Kind::Walk(Box::new(walk));
+                        self.queue.push_front(Command { first, left: 1, kind });
+                        drained.walks = true;
+                    }
+                },
                 Kind::Text(text) => out.extend_from_slice(&text),
                 Kind::One { answer, .. } => out.extend_from_slice(&answer),
                 Kind::InOrder { slots, answers, end } => {

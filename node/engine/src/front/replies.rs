@@ -59,7 +59,8 @@ impl Dispatcher {
             let mut said = std::mem::take(&mut connection.output);
             let facts = self.view(Some(dialect.client(connection)), moment.now);
             let world = World { facts: &facts, moment };
-            let Drained { watched, agreed, closes } = dialect.commands.drain(world, &mut said);
+            let Drained { watched, agreed, walks, closes } =
+                dialect.commands.drain(world, &mut said);
             connection.output = said;
             if let Speech::Resp(session) = &mut dialect.speech {
                 for (place, frame) in watched {
@@ -73,6 +74,7 @@ impl Dispatcher {
                     session.abandon_transaction(agreed);
                 }
             }
+            connection.walks |= walks;
             if closes {
                 connection.finish();
             }
