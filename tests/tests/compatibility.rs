@@ -27,6 +27,7 @@ fn check(section: &str, tables: &str) {
 }
 
 #[test]
-fn the_tables_of_resp_are_those_of_the_code() {
+fn the_tables_are_those_of_the_code() {
     check("RESP commands", &corelane_dialect::resp::compatibility());
+    check("memcached commands", &corelane_dialect::memcached::compatibility());
 }

@@ -17,7 +17,7 @@ const MEMCACHED_BINARY_REFUSAL: &[u8] =
     b"\x81\0\0\0\0\0\0\x81\0\0\0\x0f\0\0\0\0\0\0\0\0\0\0\0\0Unknown command";
 
 /// memcached's commands in its text and meta protocols.
-const MEMCACHED_WORDS: [&[u8]; 32] = [
+pub(crate) const MEMCACHED_WORDS: [&[u8]; 32] = [
     b"get",
     b"gets",
     b"gat",

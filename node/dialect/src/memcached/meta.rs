@@ -130,6 +130,9 @@ impl Flags {
             let read = match flag {
                 _ if is_of_claims(command, flag) => Err(CLAIMS_REFUSED),
                 b'k' | b's' | b'f' | b'u' | b'l' | b'P' | b'L' | b'I' | b'R' => Ok(()),
+                // Neither is told by these commands.
+                b'c' if command == Command::Delete => Ok(()),
+                b'h' if command == Command::Count => Ok(()),
                 b'b' => {
                     flags.binary = true;
                     Ok(())

@@ -9,6 +9,7 @@
 mod ahead;
 mod base64;
 mod classic;
+mod compatibility;
 mod gather;
 pub mod limits;
 mod line;
@@ -19,6 +20,7 @@ mod time;
 
 pub(crate) use ahead::ahead;
 pub use classic::KeyParts as Parts;
+pub use compatibility::compatibility;
 pub use gather::{Gather, Gathering, Page};
 pub use session::Session;
 pub use shape::{Place, Shape, Unique};
