@@ -158,7 +158,7 @@ pub fn compare(options: &CompareOptions, fleet: &Fleet) -> Result<Comparison, Co
     peer::check_names(options)?;
     let mut absent = Vec::new();
     let mut servers = vec![Peer::corelane(options)?];
-    for spec in &options.peers {
+    for spec in options.peers.iter().filter(|spec| !spec.is_none()) {
         match Peer::find(spec, options) {
             Ok(peer) => servers.push(peer),
             Err(error @ PeerError::NotOnPath { .. }) => absent.push(error.to_string()),

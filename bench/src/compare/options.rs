@@ -18,7 +18,7 @@ use super::peer::{PeerSpec, PeerVariable};
 pub struct CompareOptions {
     /// Servers to compare with. redis, valkey and memcached are looked for on PATH (as
     /// redis-server, valkey-server, memcached) and left out where they are not there;
-    /// NAME=PATH names any of them, or another Corelane, by its executable.
+    /// NAME=PATH names any of them, or another Corelane, by its executable; none is none.
     #[arg(long, value_name = "NAME[=PATH]", value_delimiter = ',')]
     #[arg(default_value = "redis,valkey,memcached", help_heading = "Servers")]
     pub peers: Vec<PeerSpec>,

@@ -179,6 +179,11 @@ impl PeerSpec {
             _ => None,
         }
     }
+
+    /// Whether it stands for no server at all.
+    pub(super) fn is_none(&self) -> bool {
+        self.name == "none" && self.path.is_none()
+    }
 }
 
 impl FromStr for PeerSpec {

@@ -29,6 +29,7 @@ use crate::codec::native::Native;
 use crate::codec::resp::Resp;
 use crate::generator::pacer::Rate;
 use crate::generator::{Drive, DriveError, Outcome, Task};
+use crate::measure::jitter;
 use crate::measure::paired::Samples;
 use crate::progress::{Extent, Progress};
 use crate::report::{LatencyUs, microseconds, thousands};
@@ -94,12 +95,15 @@ pub struct Sweep {
     pub config: SweepOptions,
     /// The server that was measured: its address, or "embedded".
     pub server: String,
-    /// Every rate, from the lowest, which shows what the machine itself makes of latency.
+    /// Every rate, from the lowest.
     pub points: Vec<Point>,
     /// The highest rate at which the 99th percentile kept its limit, if any did.
     pub rate_max: Option<f64>,
     /// Half of it.
     pub half: Option<Point>,
+    /// What loops that only wait make of the rate of `half`, right after it; see
+    /// [`crate::measure::jitter`].
+    pub machine_us: Option<Latency>,
 }
 
 /// Sweeps, and prints.
@@ -141,9 +145,16 @@ pub fn sweep(options: &SweepOptions) -> Result<Sweep, SweepError> {
     let name = subject.name().to_owned();
     subject.close()?;
     let (mut points, rate_max, half) = result?;
+    let machine_us = half.map(|half| {
+        eprintln!("measuring the machine alone");
+        let waits = jitter::measure(half.rate, options.slice * options.reps as u32);
+        let LatencyUs { p50, p99, p99_9, .. } = LatencyUs::of(&waits);
+        Latency { p50, p99, p99_9 }
+    });
     points.sort_by(|a, b| f64::total_cmp(&a.rate, &b.rate));
     let version = env!("CARGO_PKG_VERSION");
-    Ok(Sweep { version, config: options.clone(), server: name, points, rate_max, half })
+    let config = options.clone();
+    Ok(Sweep { version, config, server: name, points, rate_max, half, machine_us })
 }
 
 /// All points, the highest rate that kept the limit, and the point at half of it.
@@ -255,6 +266,15 @@ fn text(sweep: &Sweep) -> String {
             text.push_str(&format!("\np99 keeps {limit} up to {rate}/s; at half of that:\n"));
             text.push_str(&line(half));
             text.push('\n');
+            if let Some(Latency { p50, p99, p99_9 }) = sweep.machine_us {
+                text.push_str(&format!(
+                    "{:>41}  p50 {:>8}  p99 {:>8}  p99.9 {:>8}\n",
+                    "the machine alone, at that rate",
+                    microseconds(p50),
+                    microseconds(p99),
+                    microseconds(p99_9),
+                ));
+            }
         }
         _ => text.push_str(&format!("\np99 keeps {limit} at none of these rates\n")),
     }
@@ -286,6 +306,7 @@ mod tests {
         }
         let text = text(&sweep);
         assert!(text.contains("up to 4 000/s"), "{text}");
+        assert!(text.contains("the machine alone, at that rate  p50"), "{text}");
         let json = serde_json::to_value(&sweep).unwrap();
         assert_eq!(json["points"][2]["rate"], 4_000.0);
         assert!(json["half"]["latency_us"]["p99_9"].as_f64().unwrap() > 0.0);
