@@ -44,8 +44,7 @@ pub(crate) async fn say_hello<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let hello =
-        Hello { version: VERSION, core: core.map(|core| core.0), value_bytes_max: 0, token };
+    let hello = Hello { version: VERSION, core: core.map(|core| core.0), token };
     let head = RequestHead::default();
     let mut frame = Vec::new();
     encode_request(&head, &Request::Hello(hello), &mut frame)

@@ -202,8 +202,6 @@ pub struct Hello<'a> {
     pub version: u16,
     /// The core that the client wants to talk to; none leaves the connection where it landed.
     pub core: Option<u16>,
-    /// The longest value that the client is willing to receive, in bytes. 0: the node's limit.
-    pub value_bytes_max: u32,
     /// The access token; empty where none is needed.
     pub token: &'a [u8],
 }

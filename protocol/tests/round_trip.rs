@@ -162,7 +162,7 @@ fn what_has_no_encoding_leaves_no_trace() {
     let extend =
         Request::Extend { key: b"k", value: &long_value, side: Side::Append, absent: Absent::Miss };
     check_refused(head, extend, EncodeError::ValueTooLarge);
-    let hello = Hello { version: 1, core: None, value_bytes_max: 0, token: &[] };
+    let hello = Hello { version: 1, core: None, token: &[] };
     let token = Hello { token: &long_key[..limits::TOKEN_BYTES_MAX + 1], ..hello };
     check_refused(head, Request::Hello(token), EncodeError::TokenTooLong);
     let core = Hello { core: Some(u16::MAX), ..hello };

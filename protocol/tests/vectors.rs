@@ -106,7 +106,6 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
         "hello" => Request::Hello(Hello {
             version: short(&fields["version"]),
             core: optional(&fields["core"], short),
-            value_bytes_max: short(&fields["value_bytes_max"]),
             token: value,
         }),
         "ping" => Request::Ping,

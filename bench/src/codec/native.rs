@@ -49,12 +49,8 @@ impl Codec for Native {
     const ORDER: ReplyOrder = ReplyOrder::ById;
 
     fn open(&mut self, opening: Opening<'_>, output: &mut Vec<u8>) {
-        let hello = Request::Hello(Hello {
-            version: VERSION,
-            core: opening.core,
-            value_bytes_max: 0,
-            token: opening.token,
-        });
+        let hello =
+            Request::Hello(Hello { version: VERSION, core: opening.core, token: opening.token });
         append(RequestHead { id: HELLO_ID, ..RequestHead::default() }, &hello, output);
     }
 

@@ -45,7 +45,7 @@ impl Dialect {
         if self != Dialect::Native {
             return false;
         }
-        let hello = Hello { version: VERSION, core: None, value_bytes_max: 0, token: b"" };
+        let hello = Hello { version: VERSION, core: None, token: b"" };
         append(&Request::Hello(hello), output);
         true
     }

@@ -95,7 +95,7 @@ impl Protocol {
     fn open(self, out: &mut Vec<u8>) {
         match self {
             Protocol::Native => {
-                let hello = Hello { version: 1, core: None, value_bytes_max: 1 << 20, token: b"" };
+                let hello = Hello { version: 1, core: None, token: b"" };
                 encode(0, &Request::Hello(hello), out);
             }
             Protocol::Resp => out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"),

@@ -13,7 +13,7 @@ const SECOND_MS: u64 = 1_000;
 fn a_hello_of_a_version_that_is_none_is_refused() {
     let mut node = Node::new(1, config());
     let wire = node.connect(0);
-    let hello = Hello { version: 0, core: None, value_bytes_max: 0, token: b"" };
+    let hello = Hello { version: 0, core: None, token: b"" };
     let frames = [frame(7, &Request::Hello(hello)), get(8, b"k")].concat();
     assert_eq!(statuses(&node.ask(wire, &frames)), [(7, Status::UnsupportedVersion)]);
     assert_eq!(node.seen(wire).closing, [Closing::Drained]);
@@ -23,7 +23,7 @@ fn a_hello_of_a_version_that_is_none_is_refused() {
 fn a_hello_of_a_later_version_is_answered_with_ours() {
     let mut node = Node::new(1, config());
     let wire = node.connect(0);
-    let hello = Hello { version: 9, core: None, value_bytes_max: 0, token: b"" };
+    let hello = Hello { version: 9, core: None, token: b"" };
     let answers = node.ask(wire, &frame(7, &Request::Hello(hello)));
     assert_eq!(statuses(&answers), [(7, Status::Ok)]);
     assert!(node.seen(wire).closing.is_empty());

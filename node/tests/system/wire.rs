@@ -307,7 +307,7 @@ fn encoded(head: &RequestHead, request: &Request<'_>) -> Vec<u8> {
 
 /// A hello that asks for nothing special.
 pub(crate) fn hello() -> Hello<'static> {
-    Hello { version: 1, core: None, value_bytes_max: 0, token: b"" }
+    Hello { version: 1, core: None, token: b"" }
 }
 
 /// The frame of a hello.

@@ -573,7 +573,7 @@ fn ttl_of(flags: u8, options: &Options) -> Result<Ttl, Refusal> {
 fn hello_of(value: &[u8]) -> Result<Hello<'_>, Refusal> {
     let (fixed, rest) =
         value.split_first_chunk::<HELLO_FIXED_BYTES>().ok_or(Refusal::ValueLength)?;
-    let [v0, v1, c0, c1, m0, m1, m2, m3, t0, t1, _, _] = *fixed;
+    let [v0, v1, c0, c1, _, _, _, _, t0, t1, _, _] = *fixed;
     let core = u16::from_le_bytes([c0, c1]);
     let token_bytes = usize::from(u16::from_le_bytes([t0, t1]));
     if token_bytes > TOKEN_BYTES_MAX {
@@ -582,7 +582,6 @@ fn hello_of(value: &[u8]) -> Result<Hello<'_>, Refusal> {
     Ok(Hello {
         version: u16::from_le_bytes([v0, v1]),
         core: (core != HELLO_ANY_CORE).then_some(core),
-        value_bytes_max: u32::from_le_bytes([m0, m1, m2, m3]),
         token: rest.get(..token_bytes).ok_or(Refusal::Token)?,
     })
 }

@@ -219,7 +219,7 @@ fn write_options<'a>(
         }
         Request::Stats => plain(Opcode::Stats, &[], &[]),
         Request::Ping => plain(Opcode::Ping, &[], &[]),
-        Request::Hello(Hello { version, core, value_bytes_max, token }) => {
+        Request::Hello(Hello { version, core, token }) => {
             if token.len() > TOKEN_BYTES_MAX {
                 return Err(EncodeError::TokenTooLong);
             }
@@ -228,7 +228,6 @@ fn write_options<'a>(
             }
             fixed[0..2].copy_from_slice(&version.to_le_bytes());
             fixed[2..4].copy_from_slice(&core.unwrap_or(HELLO_ANY_CORE).to_le_bytes());
-            fixed[4..8].copy_from_slice(&value_bytes_max.to_le_bytes());
             fixed[8..10].copy_from_slice(&(token.len() as u16).to_le_bytes());
             let mut body = plain(Opcode::Hello, &[], &fixed[..]);
             body.value[1] = token;

@@ -179,7 +179,7 @@ pub(crate) const FLUSH_BYTES: usize = 4;
 pub(crate) const TOPOLOGY_BYTES: usize = 8;
 /// Bytes of a redirect before the address: slot (2), epoch (8).
 pub(crate) const REDIRECT_FIXED_BYTES: usize = 2 + 8;
-/// Bytes of a hello's value section before the token: version (2), core (2), longest value (4),
+/// Bytes of a hello's value section before the token: version (2), core (2), reserved (4),
 /// length of the token (2), reserved (2).
 pub(crate) const HELLO_FIXED_BYTES: usize = 2 + 2 + 4 + 2 + 2;
 /// The core of a hello that asks for none.

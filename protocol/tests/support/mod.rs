@@ -79,7 +79,6 @@ impl Parts {
                 version: self.small[1],
                 core: (self.small[2] != u16::MAX && self.choices[2] & 1 != 0)
                     .then_some(self.small[2]),
-                value_bytes_max: self.numbers[2] as u32,
                 token: value,
             }),
             1 => Request::Ping,

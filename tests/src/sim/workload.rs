@@ -62,7 +62,7 @@ impl Workload<'_> {
             _ => Some(self.random.random_range(0..self.scenario.cores)),
         };
         let token = self.scenario.token.as_deref().unwrap_or(b"");
-        let hello = Hello { version: 1, core, value_bytes_max: 0, token };
+        let hello = Hello { version: 1, core, token };
         let (hello, outcome) = match self.random.random_range(0..60) {
             0 => (Hello { version: 0, ..hello }, Err(Status::UnsupportedVersion)),
             1 => {
@@ -429,7 +429,7 @@ impl Workload<'_> {
                 (self.encoded(client, &Request::Set(set)), Status::ValueTooLarge)
             }
             6 => {
-                let hello = Hello { version: 1, core: None, value_bytes_max: 0, token: b"" };
+                let hello = Hello { version: 1, core: None, token: b"" };
                 // As the first request it would be a greeting.
                 let ping = self.encoded(client, &Request::Ping);
                 client.raw(id_of(&ping), &ping, at, Some(Awaited::Pong));

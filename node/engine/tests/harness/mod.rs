@@ -358,7 +358,7 @@ pub(crate) fn append(id: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn hello(id: u32, core: Option<u16>, token: &[u8]) -> Vec<u8> {
-    frame(id, &Request::Hello(Hello { version: 1, core, value_bytes_max: 0, token }))
+    frame(id, &Request::Hello(Hello { version: 1, core, token }))
 }
 
 /// The statuses of answers, for those that need no more.
