@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_flags_are_those_that_have_an_effect() {
-        for Row { words, flags, example, .. } in COMMANDS.iter().filter(|row| row.flags != "") {
+        for Row { words, flags, example, .. } in COMMANDS.iter().filter(|row| !row.flags.is_empty())
+        {
             let word = words[0];
             let (line, data) = example.split_once("\r\n").expect("a line");
             for letter in ('a'..='z').chain('A'..='Z') {
