@@ -112,10 +112,13 @@ impl ClientBuilder {
     /// at the owner before, and copied from there; by default not at all. Set it where nodes are
     /// added, or taken out while they still run, without a phase of misses.
     ///
-    /// Meanwhile a write of a key that moved is preceded by its removal at the owner before, so
-    /// that what was overwritten or deleted is not copied. A copy that was already under way when
-    /// its key was deleted may be read until the client that made it looks back, one round trip
-    /// later, and takes it away.
+    /// Where the nodes have a topology, they must be told the same time (`--warm-up`), and epochs
+    /// must follow each other without a gap. Nothing that was overwritten or deleted is copied then.
+    ///
+    /// Where there is only a list of nodes, a write of a key that moved is preceded by its removal
+    /// at the owner before. A copy that was already under way when its key was deleted may be read
+    /// until the client that made it looks back, one round trip later, and takes it away; and while
+    /// the owner before cannot be reached by the writer, what others copy from it may be stale.
     pub fn warm_up(mut self, warm_up: Duration) -> ClientBuilder {
         self.warm_up = warm_up;
         self

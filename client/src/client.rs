@@ -38,8 +38,8 @@ use crate::router::{FIRST_LANE, Router};
 /// [`Error::executed`] says what is known.
 ///
 /// A delete that fails, of several nodes, is remembered by this client and made again before its
-/// node is used again (see [`Client::nodes`]); a node that is owed more than 8,192 of them is
-/// emptied instead.
+/// node is used again (see [`Client::nodes`]). Up to 8,192 of them are remembered one by one; of the
+/// others, the whole slots are emptied.
 #[derive(Clone, Debug)]
 pub struct Client {
     router: Router,

@@ -81,8 +81,8 @@ pub(crate) const THROTTLE_HALF_LIFE: Duration = Duration::from_secs(5);
 pub(crate) const STAND_INS: usize = 3;
 /// How often a topology is fetched for no more than that a node told another epoch.
 pub(crate) const TOPOLOGY_FETCH_INTERVAL: Duration = Duration::from_millis(200);
-/// Deletes remembered for one node that is down, and the bytes of their keys. A node that is owed
-/// more is emptied when it is back.
+/// Deletes remembered for one node that is down, and the bytes of their keys. Where a node is owed
+/// more, the slots of the others are emptied when it is back.
 pub(crate) const DELETES_MAX: usize = 8_192;
 /// See [`DELETES_MAX`].
 pub(crate) const DELETES_BYTES_MAX: usize = 4 << 20;

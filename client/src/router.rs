@@ -11,7 +11,7 @@ use crate::clock::LocalTime;
 use crate::connection::Ticket;
 use crate::error::{Error, Executed};
 use crate::fleet::member::Member;
-use crate::fleet::{Fleet, Table, WhenNodeDown};
+use crate::fleet::{Fleet, Moving, Table, WhenNodeDown};
 use crate::join::join_all;
 use crate::limits::WARMED_AT_ONCE;
 use crate::pending::{Expected, Outcome};
@@ -57,7 +57,8 @@ impl Router {
     ) -> Result<OwnedReply, Error> {
         let owner = table.owner(slot);
         table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
-        self.clear_previous(table, slot, &asked, deadline).await?;
+        self.prepare(table, slot, &asked, deadline).await?;
+        let asked = self.asking(table, slot, asked);
         let result = self.requester(table, owner, deadline).one(asked).await;
         self.judge(table, owner, deleted(&asked), result.as_ref());
         self.or_previous(table, slot, asked, result, deadline).await
@@ -114,7 +115,7 @@ impl Router {
         let owner = table.owner(slot);
         let sending = async {
             table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
-            self.clear_previous(table, slot, &asked, deadline).await?;
+            self.prepare(table, slot, &asked, deadline).await?;
             let sent = self.requester(table, owner, deadline).start(asked).await;
             if let Err(error) = &sent {
                 table.judge(owner, deleted(&asked), Err(error));
@@ -132,7 +133,7 @@ impl Router {
         let owner = table.owner(slot);
         let sending = async {
             table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
-            self.clear_previous(&table, slot, &asked, deadline).await?;
+            self.prepare(&table, slot, &asked, deadline).await?;
             self.requester(&table, owner, deadline).unanswered(asked).await
         };
         let Err(error) = sending.await else { return Ok(()) };
@@ -168,7 +169,7 @@ impl Router {
 
         let cold: Vec<usize> = (0..keys.len())
             .filter(|index| results[*index].as_ref().is_some_and(is_miss))
-            .filter(|index| table.previous_owner(slot_of(keys[*index])).is_some())
+            .filter(|index| table.moving(slot_of(keys[*index])) != Moving::No)
             .collect();
         for some in cold.chunks(WARMED_AT_ONCE) {
             let asking = some.iter().map(|index| {
@@ -314,7 +315,7 @@ pub(crate) fn is_miss(result: &Result<OwnedReply, Error>) -> bool {
     matches!(result, Ok(OwnedReply::Failed { status: Status::NotFound, .. }))
 }
 
-fn miss() -> Result<OwnedReply, Error> {
+pub(crate) fn miss() -> Result<OwnedReply, Error> {
     Ok(OwnedReply::Failed { status: Status::NotFound, message: "".into() })
 }
 

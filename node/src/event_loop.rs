@@ -378,7 +378,7 @@ impl<D: Driver> EventLoop<D> {
             }
             Ok(Command::Stop) => Life::Over,
             Ok(Command::Cluster(view)) => {
-                self.engine.set_cluster(view);
+                self.engine.set_cluster(view, now);
                 life
             }
             Ok(Command::Retune(tuning)) => {

@@ -24,3 +24,7 @@ pub const NODE_NAME_BYTES_MAX: usize = 255;
 pub const TOPOLOGY_BYTES_MAX: usize = 1 << 20;
 /// The request id of frames that a node sends unasked (going away). Requests must not use it.
 pub const NOTICE_ID: u32 = u32::MAX;
+
+/// Bytes before the value in the answer to [`crate::Request::GetLeft`]: the milliseconds that the
+/// entry has to live, all bits set where it never expires.
+pub const LEFT_HEAD_BYTES: usize = 8;

@@ -117,6 +117,10 @@ pub enum SetCondition<'a> {
     NewerThan(Version),
     /// Only if the entry's value equals these bytes.
     ValueIs(&'a [u8]),
+    /// Only if there is no such entry, and there was neither a write nor a delete of the key since
+    /// its slot came to the node, which was a short time ago: what the node has that the slot came
+    /// from is then the last that was written.
+    Untouched,
 }
 
 /// Under which condition a delete takes effect.
@@ -269,6 +273,23 @@ pub enum Request<'a> {
     /// When an entry expires.
     TtlOf {
         /// The key.
+        key: &'a [u8],
+    },
+    /// The value of a key; where there is none, and the slot came to this node a short time ago
+    /// (see [`SetCondition::Untouched`]), which node it came from.
+    GetOrAsk {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// What the node still has of a key whose slot has left it with the last topology: the answer
+    /// is a value of which the first eight bytes say how long the entry lives, in milliseconds.
+    GetLeft {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Remove every entry of the key's slot.
+    FlushSlot {
+        /// Any key of the slot.
         key: &'a [u8],
     },
     /// Remove everything, now or after a delay.
@@ -434,6 +455,9 @@ impl<'a> Request<'a> {
             | Request::Extend { key, .. }
             | Request::Exists { key }
             | Request::TtlOf { key }
+            | Request::GetOrAsk { key }
+            | Request::GetLeft { key }
+            | Request::FlushSlot { key }
             | Request::GetAndDelete { key }
             | Request::GetRange { key, .. }
             | Request::SetRange { key, .. }

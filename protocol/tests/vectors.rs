@@ -122,6 +122,9 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
         "get_and_touch" => Request::GetAndTouch { key, ttl },
         "exists" => Request::Exists { key },
         "ttl_of" => Request::TtlOf { key },
+        "get_or_ask" => Request::GetOrAsk { key },
+        "get_left" => Request::GetLeft { key },
+        "flush_slot" => Request::FlushSlot { key },
         "set" => Request::Set(Set {
             key,
             value,
@@ -131,6 +134,7 @@ fn request<'a>(form: &str, fields: &Json, store: &'a mut Store) -> Request<'a> {
                 Json::Null => SetCondition::Always,
                 _ if is_set(&condition["absent"]) => SetCondition::Absent,
                 _ if is_set(&condition["present"]) => SetCondition::Present,
+                _ if is_set(&condition["untouched"]) => SetCondition::Untouched,
                 _ => match optional(&condition["version_is"], version) {
                     Some(version) => SetCondition::VersionIs(version),
                     None => SetCondition::NewerThan(version(&condition["newer_than"])),

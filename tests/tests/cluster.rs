@@ -53,12 +53,13 @@ fn nodes_and_topologies_change_under_their_clients() {
     let reports = reports.into_inner().expect("nobody panicked with it");
     let total = |number: fn(&Report) -> u64| reports.iter().map(number).sum::<u64>();
     type Number = fn(&Report) -> u64;
-    let happened: [(&str, Number); 10] = [
+    let happened: [(&str, Number); 11] = [
         ("requests", |report| report.counts.requests),
         ("hits", |report| report.counts.hits),
         ("misses", |report| report.counts.misses),
         ("failed", |report| report.counts.failed),
         ("writes of unknown outcome", |report| report.counts.uncertain),
+        ("entries warmed", |report| report.warmed),
         ("topologies", |report| report.changes),
         ("deaths", |report| report.deaths),
         ("stops", |report| report.stops),

@@ -1,10 +1,12 @@
 //! Deletes that may not have reached their node. Before the node is trusted again they are
 //! made once more, so that no key comes back that somebody was told is gone.
 //!
-//! They are bounded. Where one finds no room, nothing that the node holds can be trusted any
-//! more: it is emptied when it is back.
+//! They are bounded. Where one finds no room, what the node holds of its slot cannot be trusted any
+//! more: the slot is emptied when the node is back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use corelane_ring::{Slot, slot_of};
 
 use crate::limits::{DELETES_BYTES_MAX, DELETES_MAX};
 
@@ -13,64 +15,97 @@ use crate::limits::{DELETES_BYTES_MAX, DELETES_MAX};
 pub(crate) enum Owed {
     /// That this key is removed.
     Key(Box<[u8]>),
-    /// That everything is.
-    Everything,
+    /// That everything of this slot is.
+    Slot(Slot),
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Deletes {
-    keys: BTreeSet<Box<[u8]>>,
+    /// None of a slot that is owed as a whole.
+    keys: BTreeMap<Slot, BTreeSet<Box<[u8]>>>,
+    count: usize,
     bytes: usize,
-    everything: bool,
+    slots: BTreeSet<Slot>,
 }
 
 impl Deletes {
-    /// Remembers a key, or that there was no room for it.
+    /// Remembers a key, or where there is no room for it its slot.
     pub(crate) fn remember(&mut self, key: &[u8]) {
-        if self.everything || self.keys.contains(key) {
+        let slot = slot_of(key);
+        let is_owed = |keys: &BTreeSet<Box<[u8]>>| keys.contains(key);
+        if self.slots.contains(&slot) || self.keys.get(&slot).is_some_and(is_owed) {
             return;
         }
-        if self.keys.len() < DELETES_MAX && self.bytes + key.len() <= DELETES_BYTES_MAX {
+        if self.count < DELETES_MAX && self.bytes + key.len() <= DELETES_BYTES_MAX {
+            self.count += 1;
             self.bytes += key.len();
-            self.keys.insert(key.into());
-        } else {
-            *self = Deletes { everything: true, ..Deletes::default() };
+            self.keys.entry(slot).or_default().insert(key.into());
+            return;
+        }
+        self.slots.insert(slot);
+        for key in self.keys.remove(&slot).unwrap_or_default() {
+            self.count -= 1;
+            self.bytes -= key.len();
         }
     }
 
     /// Whether nothing is owed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && !self.everything
+        self.keys.is_empty() && self.slots.is_empty()
     }
 
-    /// How many deletes there are; all that the node holds counts as one.
+    /// How many deletes there are; all that the node holds of a slot counts as one.
     pub(crate) fn len(&self) -> usize {
-        self.keys.len() + usize::from(self.everything)
+        self.count + self.slots.len()
     }
 
     /// Some of what is owed. It stays owed until [`Deletes::paid`].
     pub(crate) fn some(&self, count: usize) -> Vec<Owed> {
-        let keys = self.keys.iter().cloned().map(Owed::Key);
-        keys.chain(self.everything.then_some(Owed::Everything)).take(count).collect()
+        let keys = self.keys.values().flatten().cloned().map(Owed::Key);
+        let slots = self.slots.iter().copied().map(Owed::Slot);
+        slots.chain(keys).take(count).collect()
     }
 
     /// It is done.
     pub(crate) fn paid(&mut self, owed: &Owed) {
         match owed {
             Owed::Key(key) => {
-                if self.keys.remove(key) {
+                let slot = slot_of(key);
+                let Some(keys) = self.keys.get_mut(&slot) else { return };
+                if keys.remove(key) {
+                    self.count -= 1;
                     self.bytes -= key.len();
                 }
+                if keys.is_empty() {
+                    self.keys.remove(&slot);
+                }
             }
-            Owed::Everything => self.everything = false,
+            Owed::Slot(slot) => {
+                self.slots.remove(slot);
+            }
         }
     }
+}
+
+/// A key of a slot, whatever it is: one in 16,384 is.
+pub(crate) fn key_of(slot: Slot) -> Vec<u8> {
+    let mut keys = (0u64..).map(|number| number.to_string().into_bytes());
+    keys.find(|key| slot_of(key) == slot).expect("numbers are spread over all slots")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pay_all(deletes: &mut Deletes) {
+        while let Some(owed) = deletes.some(1).pop() {
+            deletes.paid(&owed);
+            deletes.paid(&owed);
+        }
+        assert!(deletes.is_empty());
+        assert_eq!((deletes.len(), deletes.bytes), (0, 0));
+    }
 
     #[test]
     fn keys_are_remembered_once_and_paid_once() {
@@ -79,31 +114,44 @@ mod tests {
             deletes.remember(key);
         }
         assert_eq!((deletes.len(), deletes.bytes), (2, 2));
-        while let Some(owed) = deletes.some(1).pop() {
-            deletes.paid(&owed);
-            deletes.paid(&owed);
-        }
-        assert!(deletes.is_empty());
-        assert_eq!(deletes.bytes, 0);
+        pay_all(&mut deletes);
     }
 
-    fn check(keys: impl Iterator<Item = Vec<u8>>) {
+    fn check(keys: impl Iterator<Item = Vec<u8>>, room: usize) {
         let mut deletes = Deletes::default();
-        for key in keys {
-            deletes.remember(&key);
+        let keys: Vec<Vec<u8>> = keys.collect();
+        keys.iter().for_each(|key| deletes.remember(key));
+        assert!(deletes.bytes <= DELETES_BYTES_MAX && deletes.count <= room);
+        assert!((1..=keys.len() - room).contains(&deletes.slots.len()));
+        let owed: Vec<Owed> = deletes.some(usize::MAX);
+        assert_eq!(owed.len(), deletes.len());
+        let alone: BTreeSet<&[u8]> = owed
+            .iter()
+            .filter_map(|owed| match owed {
+                Owed::Key(key) => Some(&key[..]),
+                Owed::Slot(_) => None,
+            })
+            .collect();
+        for key in &keys {
+            let with_slot = deletes.slots.contains(&slot_of(key));
+            assert_ne!(alone.contains(&key[..]), with_slot, "each is owed in one way");
         }
-        assert_eq!(deletes.some(10), [Owed::Everything]);
-        assert_eq!((deletes.len(), deletes.bytes), (1, 0));
-        deletes.paid(&Owed::Everything);
-        assert!(deletes.is_empty());
-        deletes.remember(b"again");
-        assert_eq!(deletes.some(10), [Owed::Key(b"again".as_slice().into())]);
+        pay_all(&mut deletes);
     }
 
     #[test]
-    fn where_there_is_no_room_everything_is_owed() {
-        check((0..=DELETES_MAX).map(|key| key.to_string().into_bytes()));
+    fn where_there_is_no_room_the_slot_is_owed() {
+        let number = |key: usize| key.to_string().into_bytes();
+        check((0..DELETES_MAX + 3).map(number), DELETES_MAX);
         let long = vec![b'x'; 16_000];
-        check((0..1_000u32).map(|key| [&long[..], &key.to_le_bytes()].concat()));
+        let number = |key: u32| [&long[..], &key.to_le_bytes()].concat();
+        check((0..264u32).map(number), DELETES_BYTES_MAX / 16_004);
+    }
+
+    #[test]
+    fn every_slot_has_a_key() {
+        for slot in [Slot::LAST, Slot::new(0).unwrap(), Slot::new(7_777).unwrap()] {
+            assert_eq!(slot_of(&key_of(slot)), slot);
+        }
     }
 }

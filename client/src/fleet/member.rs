@@ -11,7 +11,7 @@ use crate::chance::Chance;
 use crate::clock::LocalTime;
 use crate::error::{Disconnect, Error};
 use crate::fleet::breaker::{Breaker, Change, Sign};
-use crate::fleet::deletes::{Deletes, Owed};
+use crate::fleet::deletes::{Deletes, Owed, key_of};
 use crate::fleet::throttle::Throttle;
 use crate::join::join_all;
 use crate::limits::DELETES_AT_ONCE;
@@ -153,13 +153,20 @@ impl Member {
             }
             let requester = &self.requester();
             let paying = owed.iter().map(|owed| async move {
+                let any;
                 let request = match owed {
                     Owed::Key(key) => Request::Delete { key, condition: DeleteCondition::Always },
-                    Owed::Everything => Request::Flush { delay_ms: 0 },
+                    Owed::Slot(slot) => {
+                        any = key_of(*slot);
+                        Request::FlushSlot { key: &any }
+                    }
                 };
                 match requester.one(Asked::write(request)).await? {
+                    // What belongs elsewhere nobody reads here any more.
                     OwnedReply::Done { .. }
-                    | OwnedReply::Failed { status: Status::NotFound, .. } => Ok(owed),
+                    | OwnedReply::Failed { status: Status::NotFound | Status::Moved, .. } => {
+                        Ok(owed)
+                    }
                     other => Err(other.into_error()),
                 }
             });

@@ -79,6 +79,17 @@ pub(crate) struct Fleet {
     fetch_after: AtomicU64,
 }
 
+/// Whether a slot is new on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moving {
+    /// It has been there for long.
+    No,
+    /// It came with a topology that the nodes have.
+    KnownToNodes,
+    /// It came with another list of nodes, of which these do not know.
+    KnownToClients,
+}
+
 /// The nodes at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -106,6 +117,20 @@ impl Table {
     pub(crate) fn stand_in(&self, slot: Slot) -> Option<&Arc<Member>> {
         let others = &self.topology.owners(slot)[1..];
         others.iter().map(|index| &self.members[index.index()]).find(|member| !member.is_down())
+    }
+
+    /// Whether a slot is new on its node, as far as that is remembered.
+    pub(crate) fn moving(&self, slot: Slot) -> Moving {
+        let Some(before) = &self.before else { return Moving::No };
+        if before.owner(slot).place.name == self.owner(slot).place.name {
+            return Moving::No;
+        }
+        match (before.held, self.held) {
+            (_, Epoch(0)) => Moving::KnownToClients,
+            // With a gap others may know another table before.
+            (Epoch(before), Epoch(now)) if before + 1 == now => Moving::KnownToNodes,
+            _ => Moving::No,
+        }
     }
 
     /// The node that owned a slot before this table, where that was another one and is up.

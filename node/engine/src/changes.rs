@@ -1,20 +1,24 @@
 //! The one place through which every change to data passes: set, delete, expiry,
 //! eviction, flush. Replication, the journal and invalidation will listen here; a change
 //! that bypassed it would bring dead keys back on a replica. The keys that transactions depend
-//! on are listened to already.
+//! on are listened to already, and what is written to slots that came a short time ago.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use corelane_protocol::Version;
+use corelane_ring::Slot;
 use corelane_shard::{Cause, Change, Changes};
 
 use crate::limits::WATCHED_KEYS_MAX;
+use crate::new_slots::NewSlots;
 
-/// Tells watched keys of their changes; nobody else listens yet.
+/// Tells watched keys and new slots of their changes; nobody else listens yet.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeStream {
     pub(crate) watched: WatchedKeys,
+    /// Slots that came a short time ago.
+    pub(crate) new_slots: Option<Box<NewSlots>>,
 }
 
 impl Changes for ChangeStream {
@@ -23,10 +27,26 @@ impl Changes for ChangeStream {
         if !self.watched.keys.is_empty() {
             self.watched.changed(change);
         }
+        if let Some(new_slots) = &mut self.new_slots {
+            changed_meanwhile(new_slots, change);
+        }
     }
 
     fn flushed(&mut self) {
         self.watched.flushed();
+        self.new_slots = None;
+    }
+}
+
+#[cold]
+fn changed_meanwhile(new_slots: &mut NewSlots, change: &Change<'_>) {
+    match change.cause {
+        Cause::Set | Cause::Extended | Cause::ExpirySet | Cause::Delete => {
+            let slot = Slot::new(change.slot).expect("the shard's slots are the ring's");
+            new_slots.touch(slot, change.key);
+        }
+        // What the shard does for itself says nothing of the key elsewhere.
+        Cause::VersionSet | Cause::Expired | Cause::Evicted | Cause::Flushed => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use corelane_dialect::{ClusterFacts, ClusterNode};
 use corelane_protocol::limits::TOPOLOGY_BYTES_MAX;
 use corelane_protocol::{Redirect, Redirection, ShortEpoch, Welcome};
-use corelane_ring::{CoreMap, NodeIndex, NodeName, Slot, SlotSet, Topology};
+use corelane_ring::{Core, CoreMap, NodeIndex, NodeName, Slot, SlotSet, Topology};
 
 /// See the module.
 #[derive(Debug)]
@@ -12,12 +12,24 @@ pub struct ClusterView {
     /// The node's own place in the topology, where it has one.
     own: Option<NodeIndex>,
     cores: CoreMap,
+    /// The topology before, where this one follows it without a gap.
+    before: Option<Before>,
     /// The topology as it is sent.
     table: Vec<u8>,
     /// The core map as a welcome carries it.
     core_ranges: Vec<u8>,
     /// The nodes as dialects tell of them.
     shown: Vec<ClusterNode>,
+}
+
+/// What was in force before.
+#[derive(Debug)]
+struct Before {
+    topology: Topology,
+    own: Option<NodeIndex>,
+    cores: CoreMap,
+    /// For how long slots that left are kept, and slots that came are warmed, in milliseconds.
+    warm_up_ms: u64,
 }
 
 /// A topology is longer than clients take.
@@ -62,6 +74,30 @@ impl ClusterView {
         ClusterView::new(topology, own, map)
     }
 
+    /// The view that comes after another. Where its epoch is the next one, slots that leave the
+    /// node are kept for a while, and those that come are warmed from where they were. (With a gap
+    /// between the epochs nodes and clients might have different ones before, and disagree on where
+    /// a slot was.)
+    ///
+    /// # Errors
+    /// [`TopologyTooLong`]
+    pub fn following(
+        before: &ClusterView,
+        topology: Topology,
+        name: &NodeName,
+        warm_up_ms: u64,
+    ) -> Result<ClusterView, TopologyTooLong> {
+        let is_next = before.topology.epoch().0.checked_add(1) == Some(topology.epoch().0);
+        let view = ClusterView::after(&before.cores, topology, name)?;
+        let kept = (is_next && warm_up_ms > 0).then(|| Before {
+            topology: before.topology.clone(),
+            own: before.own,
+            cores: before.cores.clone(),
+            warm_up_ms,
+        });
+        Ok(ClusterView { before: kept, ..view })
+    }
+
     fn new(
         topology: Topology,
         own: Option<NodeIndex>,
@@ -75,7 +111,42 @@ impl ClusterView {
         let mut core_ranges = Vec::new();
         Welcome::encode_ranges(cores.ranges(), &mut core_ranges);
         let shown = shown(&topology);
-        Ok(ClusterView { topology, own, cores, table, core_ranges, shown })
+        Ok(ClusterView { topology, own, cores, before: None, table, core_ranges, shown })
+    }
+
+    /// For how long slots that left are kept, and slots that came are warmed, in milliseconds;
+    /// nothing where they are not.
+    pub(crate) fn warm_up_ms(&self) -> Option<u64> {
+        self.before.as_ref().map(|before| before.warm_up_ms)
+    }
+
+    /// The core that had a slot which left the node with this topology.
+    pub(crate) fn core_before(&self, slot: Slot) -> Option<Core> {
+        let before = self.before.as_ref()?;
+        (before.cores.owns(slot) && !self.cores.owns(slot)).then(|| before.cores.core_of(slot))
+    }
+
+    /// The node that a slot of this one came from with this topology.
+    fn came_from(&self, slot: Slot) -> Option<&corelane_ring::Node> {
+        let before = self.before.as_ref()?;
+        let owner = before.topology.owner(slot);
+        (self.cores.owns(slot) && before.own != Some(owner)).then(|| before.topology.node(owner))
+    }
+
+    /// Whether a slot of the node came with this topology.
+    pub(crate) fn has_come(&self, slot: Slot) -> bool {
+        self.came_from(slot).is_some()
+    }
+
+    /// Where to ask for what is not here yet, of a slot that has come.
+    pub(crate) fn ask(&self, slot: Slot) -> Option<Redirect<'_>> {
+        let address = self.came_from(slot)?.addresses.first().expect("a node has an address");
+        Some(Redirect {
+            redirection: Redirection::Ask,
+            slot: slot.number(),
+            epoch: self.topology.epoch().0,
+            address: address.as_str(),
+        })
     }
 
     /// The topology.

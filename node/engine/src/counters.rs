@@ -78,10 +78,13 @@ counters! {
     Counter garbled "Connections closed because their bytes were not frames.";
     Counter idle_closed "Connections closed because half a frame or a hello stayed away too long.";
     Counter turned_away "Requests for slots of other nodes, or being emptied, answered with where to go.";
+    Counter asked "Misses on slots that came a short time ago, answered with the node that had them.";
+    Counter warmed "Entries copied from the node that had their slot before.";
     Counter stale_epochs "Requests whose sender routed by another topology than this node's.";
     Gauge topology_epoch "Epoch of the topology in force; 0 without one.";
     Gauge slots_owned "Slots that this core serves.";
     Gauge slots_leaving "Slots that have left this core and are being emptied.";
+    Gauge slots_kept "Slots that have left this core and are kept for a while, for their new owners' clients.";
     Counter forwarded_out "Requests passed to the core that owns their key.";
     Counter forwarded_in "Requests executed for connections of other cores.";
     Counter mail_sent "Messages put on lanes to other cores.";

@@ -1,15 +1,18 @@
 //! Bytes of a connection to requests, and each request to the core that executes it.
 
+use std::sync::Arc;
+
 use corelane_protocol::wire::{self, DecodeLimits, Decoded, Refusal, RequestFrame};
 use corelane_protocol::{
     Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Space, Status, Welcome,
     limits::HEADER_BYTES, limits::KEY_BYTES_MAX, limits::VERSION,
 };
-use corelane_ring::{Slot, slot_of};
+use corelane_ring::{Core, Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
 use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_of};
+use crate::cluster::ClusterView;
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Expected, Session};
 use crate::execute::{Executor, millis, reply_head, write_failure};
@@ -18,7 +21,8 @@ use crate::front::{Clients, Desk, Greeting, WallClock, commands_ahead};
 use crate::intake::Admission;
 use crate::limits::{MAIL_REPLY_BYTES_MAX, OUTPUT_BYTES_SCARCE, UNAUTHORIZED_BYTES_MAX};
 use crate::load::Load;
-use crate::slots::Slots;
+use crate::new_slots::NewSlots;
+use crate::slots::{Left, Slots};
 use crate::spare::Spare;
 use crate::timers::{Timer, Timers};
 
@@ -57,6 +61,25 @@ pub(crate) enum Taken {
     Whole,
     /// It was not, or only in part: it stays at the front of the connection's input.
     Not,
+}
+
+/// By which topology a request was routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routed {
+    /// By the one in force here.
+    AsHere,
+    /// By another, or none.
+    Otherwise,
+}
+
+impl Routed {
+    #[inline]
+    fn by(head: &RequestHead, slots: &Slots) -> Routed {
+        match head.epoch == slots.epoch() {
+            true => Routed::AsHere,
+            false => Routed::Otherwise,
+        }
+    }
 }
 
 /// How far [`Dispatcher::dispatch`] came.
@@ -153,6 +176,7 @@ impl Dispatcher {
             let owner = self.ahead.take(consumed, &self.executor.shard);
             match wire::decode_request(&bytes[consumed..], &limits) {
                 Decoded::Complete { mut frame, consumed: length } => {
+                    let routed = Routed::by(&frame.head, &self.slots);
                     let stale = self.slots.put_epoch(&mut frame.head);
                     self.executor.counters.stale_epochs += u64::from(stale);
                     if frame.head.deadline.is_some()
@@ -162,7 +186,7 @@ impl Dispatcher {
                         continue;
                     }
                     let raw = &bytes[consumed..consumed + length];
-                    match self.request(connection, &frame, owner, raw, now) {
+                    match self.request(connection, &frame, (owner, routed), raw, now) {
                         Taken::Whole => consumed += length,
                         Taken::Not => break,
                     }
@@ -223,6 +247,7 @@ impl Dispatcher {
                 // The front of a large set.
                 break;
             };
+            let routed = Routed::by(&frame.head, &self.slots);
             self.slots.put_epoch(&mut frame.head);
             self.executor.counters.forwarded_in += 1;
             if let Request::Clients { errand, filter } = frame.request {
@@ -234,10 +259,16 @@ impl Dispatcher {
                 executed += consumed;
                 continue;
             }
-            match owner.or_else(|| self.owner(&frame.request)) {
-                None | Some(Owner::Here(_)) => self.execute_own(&frame, owner, now, replies),
+            match (owner.or_else(|| self.owner(&frame.request)), frame.request) {
+                (None | Some(Owner::Here(_)), _) => self.execute_own(&frame, owner, now, replies),
+                (Some(Owner::Elsewhere(_)), Request::GetLeft { key }) => {
+                    if self.get_left(&frame.head, key, routed, now, replies).is_some() {
+                        // The sender has yet to hear of the last topology, or this core has.
+                        write_failure(replies, reply_head(&frame.head), Status::Loading, "");
+                    }
+                }
                 // The sender has another topology than this core, or had when it sent.
-                Some(Owner::Core(_) | Owner::Elsewhere(_)) => {
+                (Some(Owner::Core(_) | Owner::Elsewhere(_)), _) => {
                     let slot = frame.request.key().map(slot_of).expect("it has an owner");
                     self.turn_away(&frame.head, slot, replies);
                 }
@@ -383,6 +414,56 @@ impl Dispatcher {
         owner_of(&self.executor, &self.slots.cores, Space::default(), key)
     }
 
+    /// Puts a later topology in force.
+    pub(crate) fn set_cluster(&mut self, view: Arc<ClusterView>, now: MonotonicUs) {
+        let came = self.slots.replace(Arc::clone(&view));
+        self.executor.changes.new_slots = None;
+        match view.warm_up_ms() {
+            Some(warm_up_ms) => {
+                let due = Millis(millis(now).0.saturating_add(warm_up_ms));
+                self.timers.arm(Timer::WarmUp, due);
+                if !came.is_empty() {
+                    let new_slots = NewSlots::new(view, came);
+                    self.executor.changes.new_slots = Some(Box::new(new_slots));
+                }
+            }
+            None => self.timers.disarm(Timer::WarmUp),
+        }
+    }
+
+    /// Slots that came are like all others from now on, and those that left are emptied.
+    pub(crate) fn end_warm_up(&mut self) {
+        self.executor.changes.new_slots = None;
+        self.slots.let_go();
+    }
+
+    /// Deals with a request for what is left of a slot, which this core does not serve. Returns the
+    /// core that has it, if that is another one.
+    fn get_left(
+        &mut self,
+        head: &RequestHead,
+        key: &[u8],
+        routed: Routed,
+        now: MonotonicUs,
+        out: &mut Vec<u8>,
+    ) -> Option<Core> {
+        let slot = slot_of(key);
+        let too_late = head.deadline.is_some_and(|deadline| deadline < now);
+        match (self.slots.left(slot), routed) {
+            (Left::Core(core), _) => return Some(core),
+            _ if too_late => write_failure(out, reply_head(head), Status::TooLate, ""),
+            (Left::NotYet, _) | (_, Routed::Otherwise) => {
+                let message = "another topology is in force here";
+                write_failure(out, reply_head(head), Status::Loading, message);
+            }
+            (Left::Here, Routed::AsHere) => self.executor.get_left(head, slot, key, now, out),
+            (Left::Gone, Routed::AsHere) => {
+                write_failure(out, reply_head(head), Status::NotFound, "");
+            }
+        }
+        None
+    }
+
     /// Answers a request whose slot is not served here with where it belongs.
     #[cold]
     pub(crate) fn turn_away(&mut self, head: &RequestHead, slot: Slot, out: &mut Vec<u8>) {
@@ -420,6 +501,17 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) {
         match *request {
+            Request::FlushSlot { key } if head.deadline.is_none_or(|deadline| deadline >= now) => {
+                let slot = slot_of(key);
+                self.executor.counters.requests_other += 1;
+                if let Some(new_slots) = &mut self.executor.changes.new_slots {
+                    new_slots.touch_all(slot);
+                }
+                self.slots.empty(slot);
+                if head.answer == Answer::Always {
+                    wire::encode_reply(&reply_head(head), &Reply::Done { version: None }, out);
+                }
+            }
             Request::Flush { delay_ms } if delay_ms > 0 => {
                 let due = Millis(millis(now).0 + u64::from(delay_ms));
                 self.timers.arm(Timer::Flush, due);
@@ -449,7 +541,7 @@ impl Dispatcher {
         &mut self,
         connection: &mut Connection,
         frame: &RequestFrame<'_>,
-        owner: Option<Owner>,
+        (owner, routed): (Option<Owner>, Routed),
         raw: &[u8],
         now: MonotonicUs,
     ) -> Taken {
@@ -481,7 +573,13 @@ impl Dispatcher {
                 }
             }
             _ => {
-                let owner = owner.or_else(|| self.owner(request));
+                let mut owner = owner.or_else(|| self.owner(request));
+                if let (Some(Owner::Elsewhere(_)), Request::GetLeft { key }) = (owner, request) {
+                    match self.get_left(head, key, routed, now, &mut connection.output) {
+                        Some(core) => owner = Some(Owner::Core(core.0)),
+                        None => return Taken::Whole,
+                    }
+                }
                 match owner {
                     Some(Owner::Elsewhere(slot)) => {
                         self.turn_away(head, slot, &mut connection.output);

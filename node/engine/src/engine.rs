@@ -361,6 +361,7 @@ impl Engine {
         while let Some(timer) = self.dispatcher.timers.due(at) {
             match timer {
                 Timer::Flush => self.dispatcher.executor.flush(now),
+                Timer::WarmUp => self.dispatcher.end_warm_up(),
                 Timer::Sweep => {
                     self.sweep(now, output);
                     let interval = if self.draining.is_some() {
@@ -417,9 +418,10 @@ impl Engine {
     }
 
     /// Puts a later topology in force. What other nodes own from here on is answered with
-    /// redirects at once, and dropped in slices by [`Engine::tick`].
-    pub fn set_cluster(&mut self, view: Arc<ClusterView>) {
-        self.dispatcher.slots.replace(view);
+    /// redirects at once, and dropped in slices by [`Engine::tick`], now or when its new owner has
+    /// had the time to be warmed from here.
+    pub fn set_cluster(&mut self, view: Arc<ClusterView>, now: MonotonicUs) {
+        self.dispatcher.set_cluster(view, now);
     }
 
     /// Starts to shut down: tells every client, answers what has arrived, and closes each

@@ -1,10 +1,11 @@
 //! The one place where requests take effect: one `match`, from a request to a reply on
 //! this core's shard.
 
+use corelane_protocol::limits::LEFT_HEAD_BYTES;
 use corelane_protocol::{
     Absent, Answer, Arithmetic, Count, DeleteCondition, Direction, ExpireCondition, MonotonicUs,
-    OldValue, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, Side, Space,
-    Status, Ttl, Value, Version, WantVersion, WithValue, wire,
+    OldValue, Redirect, Remaining, Reply, ReplyHead, Request, RequestHead, Set, SetCondition, Side,
+    Space, Status, Ttl, Value, Version, WantVersion, WithValue, wire,
 };
 use corelane_ring::Slot;
 use corelane_shard::{
@@ -43,7 +44,7 @@ pub(crate) struct Executor {
     pub(crate) uploads: Admission,
     /// The value of the set that is being executed, where it came piece by piece.
     pub(crate) uploaded: Option<Upload>,
-    changes: ChangeStream,
+    pub(crate) changes: ChangeStream,
     random: SmallRng,
 }
 
@@ -196,6 +197,14 @@ impl Executor {
                     }
                 }
             }
+            Request::GetOrAsk { key } => {
+                let key = self.key_of(head.space, key);
+                match self.get(head, &key, None, at, out) {
+                    Err(Status::NotFound) if self.ask(&key).is_some() => self.counters.asked += 1,
+                    other => return other,
+                }
+                Reply::Redirect(self.ask(&key).expect("it was just there"))
+            }
             Request::Exists { key } => {
                 self.counters.requests_other += 1;
                 let key = self.key_of(head.space, key);
@@ -296,7 +305,10 @@ impl Executor {
                 self.flush_space(head, cursor, at, out);
                 return Ok(());
             }
-            Request::Hello(_)
+            // The slot is here, or about to be.
+            Request::GetLeft { .. } => return Err(Status::Loading),
+            Request::FlushSlot { .. }
+            | Request::Hello(_)
             | Request::MultiGet(_)
             | Request::Topology { .. }
             | Request::Clients { .. } => {
@@ -305,6 +317,39 @@ impl Executor {
         };
         wire::encode_reply(&reply_head(head), &reply, out);
         Ok(())
+    }
+
+    /// Where to ask for an entry that is not here, if it may be taken over from there.
+    fn ask(&self, key: &Key<'_>) -> Option<Redirect<'_>> {
+        let slot = Slot::new(key.slot()).expect("the shard's slots are the ring's");
+        self.changes.new_slots.as_ref()?.ask(slot, key.bytes())
+    }
+
+    /// Answers with what is still here of a slot that has left.
+    pub(crate) fn get_left(
+        &mut self,
+        head: &RequestHead,
+        slot: Slot,
+        key: &[u8],
+        now: MonotonicUs,
+        out: &mut Vec<u8>,
+    ) {
+        self.counters.requests_get += 1;
+        let at = millis(now);
+        let entry = self.shard.peek(&self.shard.key(slot.number(), head.space.number(), key), at);
+        let Some(entry) = entry else {
+            self.counters.misses += 1;
+            return write_failure(out, reply_head(head), Status::NotFound, "");
+        };
+        self.counters.hits += 1;
+        let remaining_ms = match entry.expiry {
+            Expiry::Never => u64::MAX,
+            Expiry::At(expiry) => expiry.0 - at.0,
+        };
+        let bytes = LEFT_HEAD_BYTES + entry.value.len();
+        let remaining = remaining_ms.to_le_bytes();
+        let pieces = std::iter::once(&remaining[..]).chain(entry.value.chunks());
+        wire::write_value(&reply_head(head), entry.user_flags, None, bytes, pieces, out);
     }
 
     /// Removes up to `limit` entries of a slot: how many, and whether there are more.
@@ -356,6 +401,7 @@ impl Executor {
                 old.as_ref().and_then(callers_version).is_none_or(|stored| stored < version.0)
             }
             SetCondition::ValueIs(value) => old.as_ref().is_some_and(|entry| equals(entry, value)),
+            SetCondition::Untouched => old.is_none() && self.ask(&key).is_some(),
         };
         if !holds {
             return Err(Status::ConditionFailed);
@@ -369,6 +415,7 @@ impl Executor {
         };
         let write = Write { value: set.value, user_flags: set.user_flags, expiry, version };
         self.write(&key, write, at)?;
+        self.counters.warmed += u64::from(set.condition == SetCondition::Untouched);
         let version = version.filter(|_| head.want_version == WantVersion::Yes).map(number);
         Ok(Reply::Done { version })
     }
@@ -392,6 +439,11 @@ impl Executor {
             }
         }
         if !self.shard.remove(key, at, &mut self.changes) {
+            if let Some(new_slots) = &mut self.changes.new_slots {
+                // Nor is it to come from where its slot was.
+                let slot = Slot::new(key.slot()).expect("the shard's slots are the ring's");
+                new_slots.touch(slot, key.bytes());
+            }
             return Err(Status::NotFound);
         }
         Ok(Reply::Done { version: None })

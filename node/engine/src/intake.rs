@@ -138,6 +138,7 @@ enum Condition {
     Present,
     VersionIs(Version),
     NewerThan(Version),
+    Untouched,
 }
 
 impl Condition {
@@ -148,6 +149,7 @@ impl Condition {
             SetCondition::Present => Condition::Present,
             SetCondition::VersionIs(version) => Condition::VersionIs(version),
             SetCondition::NewerThan(version) => Condition::NewerThan(version),
+            SetCondition::Untouched => Condition::Untouched,
             SetCondition::ValueIs(_) => return None,
         })
     }
@@ -159,6 +161,7 @@ impl Condition {
             Condition::Present => SetCondition::Present,
             Condition::VersionIs(version) => SetCondition::VersionIs(version),
             Condition::NewerThan(version) => SetCondition::NewerThan(version),
+            Condition::Untouched => SetCondition::Untouched,
         }
     }
 }

@@ -43,6 +43,7 @@ mod inbound;
 mod intake;
 mod load;
 mod mail;
+mod new_slots;
 mod output;
 mod packet;
 mod plain;

@@ -1,6 +1,7 @@
 //! The slots that one core serves, and how they come and go with topologies.
 //!
-//! A slot that leaves is not served from that moment on, and emptied in slices. If it comes back
+//! A slot that leaves is not served from that moment on, and emptied in slices, at once or after a
+//! while in which its next owner's clients may still read what it holds. If it comes back
 //! before that is done, it is served once it is empty: another node may have answered for it
 //! meanwhile, so what it held is stale.
 
@@ -8,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corelane_protocol::{MonotonicUs, Redirect, RequestHead, ShortEpoch, Welcome};
-use corelane_ring::{Core, CoreMap, Slot};
+use corelane_ring::{Core, CoreMap, Slot, SlotSet};
 use corelane_shard::TickOutcome;
 
 use crate::cluster::ClusterView;
@@ -16,6 +17,19 @@ use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::execute::Executor;
 use crate::limits::{LEAVING_ENTRIES, LEAVING_SLOTS};
+
+/// Where there may be something left of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It has not left, as far as this core knows.
+    NotYet,
+    /// On this core.
+    Here,
+    /// On another.
+    Core(Core),
+    /// Nowhere any more.
+    Gone,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +42,8 @@ pub(crate) struct Slots {
     pub(crate) cores: CoreMap,
     /// Slots that may hold entries of this core and are not served.
     leaving: VecDeque<Slot>,
+    /// Slots that left with the last topology and are not to be emptied yet.
+    kept: SlotSet,
     epoch: ShortEpoch,
     /// The core map as a welcome carries it, without a cluster.
     even_ranges: Vec<u8>,
@@ -46,11 +62,12 @@ impl Slots {
             served: even.slots_of(Core(config.core)).len(),
             cores: even,
             leaving: VecDeque::new(),
+            kept: SlotSet::empty(),
             epoch: ShortEpoch::default(),
             even_ranges,
         };
         if let Some(view) = &config.cluster {
-            slots.replace(Arc::clone(view));
+            let _ = slots.replace(Arc::clone(view));
             // There is no data yet that could be stale.
             slots.leaving.clear();
             slots.cores = view.cores().clone();
@@ -59,13 +76,22 @@ impl Slots {
         slots
     }
 
-    /// Puts a later view in force.
-    pub(crate) fn replace(&mut self, view: Arc<ClusterView>) {
+    /// Puts a later view in force. Returns the slots of this core that came with it and may be
+    /// warmed.
+    pub(crate) fn replace(&mut self, view: Arc<ClusterView>) -> SlotSet {
+        // Only what left with the last topology is kept.
+        self.let_go();
         let before = std::mem::replace(&mut self.cores, view.cores().clone());
         let is_here = |map: &CoreMap, slot| map.owns(slot) && map.core_of(slot) == self.here;
+        let mut came = SlotSet::empty();
         for slot in Slot::all() {
-            if is_here(&before, slot) && !is_here(&self.cores, slot) {
-                self.leaving.push_back(slot);
+            match (is_here(&before, slot), is_here(&self.cores, slot)) {
+                (true, false) if view.core_before(slot) == Some(self.here) => {
+                    self.kept.insert(slot);
+                }
+                (true, false) => self.leaving.push_back(slot),
+                (false, true) if view.has_come(slot) => came.insert(slot),
+                _ => {}
             }
         }
         for slot in &self.leaving {
@@ -76,6 +102,33 @@ impl Slots {
         self.served = self.cores.slots_of(self.here).len();
         self.epoch = view.short_epoch();
         self.cluster = Some(view);
+        came
+    }
+
+    /// The slots that were kept are emptied from now on.
+    pub(crate) fn let_go(&mut self) {
+        self.leaving.extend(std::mem::replace(&mut self.kept, SlotSet::empty()).iter());
+    }
+
+    /// Empties a slot of this core, which serves it again after that.
+    pub(crate) fn empty(&mut self, slot: Slot) {
+        if !self.leaving.contains(&slot) {
+            self.leaving.push_back(slot);
+            self.cores.disown(slot);
+            self.served -= 1;
+        }
+    }
+
+    /// What is to be done about a request for what a slot still holds that has left.
+    pub(crate) fn left(&self, slot: Slot) -> Left {
+        let Some(view) = self.cluster.as_ref().filter(|view| !view.cores().owns(slot)) else {
+            return Left::NotYet;
+        };
+        match view.core_before(slot) {
+            Some(core) if core != self.here => Left::Core(core),
+            Some(_) if self.kept.contains(slot) => Left::Here,
+            _ => Left::Gone,
+        }
     }
 
     /// Replaces a request's epoch by this node's, which its reply then carries. Whether the
@@ -132,7 +185,7 @@ impl Slots {
             let ours_again = |view: &Arc<ClusterView>| {
                 view.cores().owns(slot) && view.cores().core_of(slot) == self.here
             };
-            if self.cluster.as_ref().is_some_and(ours_again) {
+            if self.cluster.as_ref().is_none_or(ours_again) {
                 self.cores.adopt(slot, self.here);
                 self.served += 1;
             }
@@ -145,5 +198,6 @@ impl Slots {
         counters.topology_epoch = self.cluster.as_ref().map_or(0, |view| view.topology().epoch().0);
         counters.slots_owned = self.served as u64;
         counters.slots_leaving = self.leaving.len() as u64;
+        counters.slots_kept = self.kept.len() as u64;
     }
 }

@@ -9,9 +9,11 @@ pub(crate) enum Timer {
     Flush,
     /// A look at a slice of the connections for idle ones.
     Sweep,
+    /// The end of the time in which slots that came are warmed, and slots that left are kept.
+    WarmUp,
 }
 
-const ALL: [Timer; 2] = [Timer::Flush, Timer::Sweep];
+const ALL: [Timer; 3] = [Timer::Flush, Timer::Sweep, Timer::WarmUp];
 
 /// When each timer is due.
 #[derive(Debug, Default)]

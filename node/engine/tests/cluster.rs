@@ -9,8 +9,8 @@ use std::sync::Arc;
 use corelane_engine::{ClusterView, EngineConfig};
 use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
 use corelane_protocol::{
-    Answer as Answering, Keys, Redirect, Redirection, Reply, Request, RequestHead, RequestId,
-    ShortEpoch, Status,
+    Answer as Answering, DeleteCondition, Keys, OldValue, Redirect, Redirection, Reply, Request,
+    RequestHead, RequestId, Set, SetCondition, ShortEpoch, Status, Ttl, Value,
 };
 use corelane_ring::{
     Address, CoreMap, Epoch, Node as RingNode, NodeIndex, NodeName, SLOTS, Slot, SlotRange,
@@ -149,7 +149,7 @@ fn the_table_is_told_to_whoever_has_an_older_one() {
     let table = topology(0x2_0001, low);
     let even = CoreMap::even(2).unwrap();
     let view = Arc::new(ClusterView::after(&even, table.clone(), &name()).unwrap());
-    node.engines.iter_mut().for_each(|engine| engine.set_cluster(Arc::clone(&view)));
+    node.engines.iter_mut().for_each(|engine| engine.set_cluster(Arc::clone(&view), node.now));
     for (held, is_told) in [(0, true), (0x2_0000, true), (0x2_0001, false), (u64::MAX, false)] {
         node.receive(wire, &ask(2, held));
         node.settle();
@@ -211,7 +211,7 @@ fn a_slot_that_left_is_emptied_in_slices_and_never_seen_again() {
     let mut put = |node: &mut Node, epoch, is_ours: &dyn Fn(Slot) -> bool| {
         let view = ClusterView::after(&map, topology(epoch, is_ours), &name()).unwrap();
         map = view.cores().clone();
-        node.engines[0].set_cluster(Arc::new(view));
+        node.engines[0].set_cluster(Arc::new(view), node.now);
     };
     put(&mut node, 1, &|other| other != slot);
     let reply = |node: &mut Node, key: &[u8]| {
@@ -269,7 +269,7 @@ fn no_entry_survives_its_slots_absence() {
                 1..=3 => {
                     let core = random.random_range(0..usize::from(CORES));
                     if known[core] < views.len() {
-                        node.engines[core].set_cluster(Arc::clone(&views[known[core]]));
+                        node.engines[core].set_cluster(Arc::clone(&views[known[core]]), node.now);
                         known[core] += 1;
                     }
                 }
@@ -313,6 +313,171 @@ fn no_entry_survives_its_slots_absence() {
             }
         }
         node.advance_ms(1_000);
+        node.engines.iter().for_each(|engine| engine.invariants());
+    }
+}
+
+/// A node that had the low slots and has the high ones now, for as long as it takes part in warming
+/// them up.
+fn swapped(cores: u16, epoch: u64, warm_up_ms: u64, before: impl FnOnce(&mut Node)) -> Node {
+    let first = ClusterView::first(cores, topology(5, low), &name()).unwrap();
+    let next = topology(epoch, |slot| !low(slot));
+    let view = Arc::new(ClusterView::following(&first, next, &name(), warm_up_ms).unwrap());
+    let cluster = Some(Arc::new(first));
+    let mut node = Node::new(cores, EngineConfig { cluster, ..config() });
+    before(&mut node);
+    node.engines.iter_mut().for_each(|engine| engine.set_cluster(Arc::clone(&view), node.now));
+    node
+}
+
+/// What a request that is routed by an epoch is answered with.
+fn answer(node: &mut Node, wire: Wire, epoch: u16, request: &Request<'_>) -> String {
+    let epoch = ShortEpoch(epoch);
+    let head = RequestHead { id: RequestId(1), epoch, ..RequestHead::default() };
+    node.receive(wire, &frame_with(head, request));
+    node.settle();
+    replies(node, wire).remove(0).1
+}
+
+fn untouched<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
+    Request::Set(Set {
+        key,
+        value,
+        user_flags: 0,
+        ttl: Ttl::Default,
+        condition: SetCondition::Untouched,
+        old: OldValue::Omit,
+    })
+}
+
+#[test]
+fn what_has_left_can_be_read_for_a_while_by_who_goes_by_the_new_topology() {
+    let keys: Vec<Vec<u8>> = (0..40).map(|n| format!("key-{n}").into_bytes()).collect();
+    let fill = |node: &mut Node| {
+        let wire = node.connect(0);
+        keys.iter().for_each(|key| drop(node.ask(wire, &set(1, key, b"value"))));
+    };
+    let mut node = swapped(3, 6, 1_000, fill);
+    let wire = node.connect(1);
+    for key in &keys {
+        let left = Request::GetLeft { key };
+        let told = answer(&mut node, wire, 6, &left);
+        if low(slot_of(key)) {
+            let bytes = [&[0xFF; 8], &b"value"[..]].concat();
+            let value = Value { bytes: &bytes, user_flags: 0, version: None };
+            assert_eq!(told, format!("{:?}", Reply::Value(value)));
+            assert_eq!(answer(&mut node, wire, 6, &Request::Exists { key }), moved(key, 6));
+            for other in [0, 5, 7] {
+                assert!(answer(&mut node, wire, other, &left).contains("Loading"));
+            }
+        } else {
+            assert!(told.contains("Loading"), "the slot has come: {told}");
+        }
+    }
+    let here = |node: &mut Node| -> u64 {
+        node.engines.iter_mut().map(|engine| engine.counters().items).sum()
+    };
+    assert!(here(&mut node) > 0);
+    node.advance_ms(1_100);
+    let left = key_where(low);
+    assert!(answer(&mut node, wire, 6, &Request::GetLeft { key: &left }).contains("NotFound"));
+    assert_eq!(here(&mut node), 0);
+    assert!(node.engines.iter_mut().all(|engine| engine.counters().slots_kept == 0));
+}
+
+#[test]
+fn nothing_is_kept_across_a_gap_between_epochs() {
+    let key = key_where(low);
+    for (epoch, warm_up_ms, kept) in [(6, 1_000, true), (7, 1_000, false), (6, 0, false)] {
+        let fill = |node: &mut Node| {
+            let wire = node.connect(0);
+            node.ask(wire, &set(1, &key, b"value"));
+        };
+        let mut node = swapped(1, epoch, warm_up_ms, fill);
+        let wire = node.connect(0);
+        let told = answer(&mut node, wire, epoch as u16, &Request::GetLeft { key: &key });
+        assert_eq!(told.starts_with("Value"), kept, "{told}");
+        let came = key_where(|slot| !low(slot));
+        let told = answer(&mut node, wire, epoch as u16, &Request::GetOrAsk { key: &came });
+        assert_eq!(told.contains("Ask"), kept, "{told}");
+    }
+}
+
+/// The keys of a slot that came may be copied, until somebody writes or deletes them.
+#[test]
+fn a_key_is_asked_for_elsewhere_until_it_was_touched() {
+    let high = |slot: Slot| !low(slot);
+    let ask = |node: &mut Node, wire, key: &[u8]| {
+        let told = answer(node, wire, 6, &Request::GetOrAsk { key });
+        ["Ask", "NotFound", "Value"].into_iter().find(|word| told.contains(word)).unwrap()
+    };
+    let mut node = swapped(2, 6, 1_000, |_| ());
+    let wire = node.connect(0);
+    let keys: Vec<Vec<u8>> =
+        (0..64).map(|n| format!("key-{n}").into_bytes()).filter(|key| high(slot_of(key))).collect();
+    let delete = |key| Request::Delete { key, condition: DeleteCondition::Always };
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(ask(&mut node, wire, key), "Ask");
+        match number % 3 {
+            0 => {
+                assert!(answer(&mut node, wire, 6, &untouched(key, b"copy")).starts_with("Done"));
+                assert_eq!(ask(&mut node, wire, key), "Value");
+                let again = answer(&mut node, wire, 6, &untouched(key, b"copy"));
+                assert!(again.contains("ConditionFailed"), "{again}");
+            }
+            1 => {
+                // It was not here, and is not to come any more.
+                assert!(answer(&mut node, wire, 6, &delete(key)).contains("NotFound"));
+                assert_eq!(ask(&mut node, wire, key), "NotFound");
+                let copy = answer(&mut node, wire, 6, &untouched(key, b"copy"));
+                assert!(copy.contains("ConditionFailed"), "{copy}");
+            }
+            _ => {
+                node.ask(wire, &set(1, key, b"new"));
+                node.ask(wire, &frame(1, &delete(key)));
+                assert_eq!(ask(&mut node, wire, key), "NotFound");
+            }
+        }
+    }
+    let fresh: Vec<Vec<u8>> = (100..110)
+        .map(|n| format!("key-{n}").into_bytes())
+        .filter(|key| high(slot_of(key)))
+        .collect();
+    assert_eq!(ask(&mut node, wire, &fresh[0]), "Ask");
+    answer(&mut node, wire, 6, &Request::FlushSlot { key: &fresh[0] });
+    node.advance_ms(50);
+    assert_eq!(ask(&mut node, wire, &fresh[0]), "NotFound", "its slot was emptied");
+    assert_eq!(ask(&mut node, wire, &fresh[1]), "Ask");
+    node.advance_ms(1_100);
+    assert_eq!(ask(&mut node, wire, &fresh[1]), "NotFound", "the time is over");
+}
+
+#[test]
+fn a_slot_is_flushed_and_its_neighbours_are_not() {
+    for cores in [1, 3] {
+        let mut node = Node::new(cores, config());
+        let wire = node.connect(0);
+        let slot = |tag: &str| -> Vec<Vec<u8>> {
+            (0..300).map(|n| format!("{{{tag}}}{n}").into_bytes()).collect()
+        };
+        let (flushed, kept) = (slot("a"), slot("b"));
+        for key in flushed.iter().chain(&kept) {
+            node.ask(wire, &set(1, key, b"value"));
+        }
+        let flush = Request::FlushSlot { key: b"{a}" };
+        assert!(answer(&mut node, wire, 0, &flush).starts_with("Done"));
+        let told = answer(&mut node, wire, 0, &Request::Exists { key: &flushed[7] });
+        assert!(told.contains("Loading") || told.contains("NotFound"), "{told}");
+        node.advance_ms(100);
+        for (keys, expected) in [(&flushed, "NotFound"), (&kept, "Done")] {
+            for key in keys {
+                let told = answer(&mut node, wire, 0, &Request::Exists { key });
+                assert!(told.contains(expected), "{told}");
+            }
+        }
+        node.ask(wire, &set(1, &flushed[0], b"again"));
+        let told = answer(&mut node, wire, 0, &Request::Exists { key: &flushed[0] });
+        assert!(told.starts_with("Done"), "{told}");
         node.engines.iter().for_each(|engine| engine.invariants());
     }
 }

@@ -55,6 +55,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The file with the topology of the cluster that the node is in, if it is in one.
     pub topology: Option<PathBuf>,
+    /// For how long slots that leave are kept, and slots that come are warmed, in milliseconds.
+    pub warm_up_ms: u64,
     /// Where the cache is served over HTTP, if it is.
     pub http: Option<SocketAddr>,
     /// The data cores.
@@ -119,6 +121,7 @@ impl Config {
             dialects: Dialects::ALL,
             admin: Some(loopback(7401)),
             topology: None,
+            warm_up_ms: 0,
             http: Some(loopback(7402)),
             cores: Cores::Auto,
             pin: Pin::On,

@@ -191,6 +191,21 @@ pub static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "warm-up",
+        value_name: "TIME",
+        arity: Arity::One,
+        heading: Heading::Network,
+        help: "For how long after a topology whose epoch is the next one this node keeps what it \
+               held of slots that left it, so that clients which warm up copy it to their new \
+               nodes, and lets them copy what comes; 0s: not at all. The same on all nodes",
+        default_words: None,
+        read: |config, text| {
+            config.warm_up_ms = parse_duration_ms(text)?;
+            Ok(())
+        },
+        show: |config| Some(format_duration_ms(config.warm_up_ms)),
+    },
+    Setting {
         name: "cores",
         value_name: "N|LIST",
         arity: Arity::List,

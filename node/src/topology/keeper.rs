@@ -77,6 +77,8 @@ pub enum Taken {
 pub(crate) struct Keeper {
     name: NodeName,
     cores: u16,
+    /// For how long slots that move are kept and warmed, in milliseconds.
+    warm_up_ms: u64,
     file: Option<PathBuf>,
     in_force: Mutex<Option<Arc<ClusterView>>>,
 }
@@ -89,10 +91,11 @@ impl Keeper {
     pub(crate) fn open(
         name: NodeName,
         cores: u16,
+        warm_up_ms: u64,
         file: Option<PathBuf>,
     ) -> Result<Keeper, LoadError> {
         let view = file.as_deref().map(|path| load(path, &name, cores)).transpose()?;
-        Ok(Keeper { name, cores, file, in_force: Mutex::new(view.map(Arc::new)) })
+        Ok(Keeper { name, cores, warm_up_ms, file, in_force: Mutex::new(view.map(Arc::new)) })
     }
 
     /// The topology in force, as the cores have it or will shortly.
@@ -121,7 +124,7 @@ impl Keeper {
             }
         }
         let view = match &*in_force {
-            Some(before) => ClusterView::after(before.cores(), topology, &self.name)?,
+            Some(before) => ClusterView::following(before, topology, &self.name, self.warm_up_ms)?,
             None => {
                 let even = CoreMap::even(self.cores).expect("the node runs on so many cores");
                 ClusterView::after(&even, topology, &self.name)?
@@ -177,7 +180,7 @@ mod tests {
     }
 
     fn keeper(file: Option<&Path>) -> Result<Keeper, LoadError> {
-        Keeper::open(NodeName::new("a").unwrap(), 4, file.map(Path::to_owned))
+        Keeper::open(NodeName::new("a").unwrap(), 4, 0, file.map(Path::to_owned))
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub(crate) fn is_wider(request: &Request<'_>) -> bool {
         | Request::Count(_)
         | Request::Exists { .. }
         | Request::TtlOf { .. }
+        | Request::GetOrAsk { .. }
+        | Request::GetLeft { .. }
+        | Request::FlushSlot { .. }
         | Request::Flush { .. }
         | Request::Stats
         | Request::Topology { .. } => false,
@@ -172,6 +175,7 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
                     to.u8(5);
                     to.run(expected);
                 }
+                SetCondition::Untouched => to.u8(6),
             }
             to.rest(value);
         }
@@ -299,6 +303,9 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
         | Request::Count(_)
         | Request::Exists { .. }
         | Request::TtlOf { .. }
+        | Request::GetOrAsk { .. }
+        | Request::GetLeft { .. }
+        | Request::FlushSlot { .. }
         | Request::Flush { .. }
         | Request::Stats
         | Request::Topology { .. } => unreachable!("it has an encoding in wire version 1"),
@@ -322,6 +329,7 @@ fn read_fields<'a>(key: &'a [u8], mut from: Reader<'a>) -> Option<Request<'a>> {
                 3 => SetCondition::VersionIs(Version(from.u64()?)),
                 4 => SetCondition::NewerThan(Version(from.u64()?)),
                 5 => SetCondition::ValueIs(from.run()?),
+                6 => SetCondition::Untouched,
                 _ => return None,
             };
             Request::Set(Set { key, value: from.rest(), user_flags, ttl, condition, old })

@@ -405,6 +405,9 @@ fn check_header(header: &RequestHeader, limits: &DecodeLimits) -> Result<Opcode,
         | Opcode::GetAndTouch
         | Opcode::Exists
         | Opcode::TtlOf
+        | Opcode::GetOrAsk
+        | Opcode::GetLeft
+        | Opcode::FlushSlot
         | Opcode::Touch => exactly(0)?,
     }
     Ok(opcode)
@@ -429,6 +432,9 @@ const fn own_options(opcode: Opcode) -> TagSet {
         | Opcode::MultiGet
         | Opcode::Exists
         | Opcode::TtlOf
+        | Opcode::GetOrAsk
+        | Opcode::GetLeft
+        | Opcode::FlushSlot
         | Opcode::Append
         | Opcode::Prepend => 0,
     }
@@ -464,6 +470,7 @@ fn decode_body<'a>(
                 Some(Condition::Present) => SetCondition::Present,
                 Some(Condition::VersionIs(version)) => SetCondition::VersionIs(Version(version)),
                 Some(Condition::NewerThan(version)) => SetCondition::NewerThan(Version(version)),
+                Some(Condition::Untouched) => SetCondition::Untouched,
                 Some(Condition::ValueIs) => return Err(Refusal::UnknownCondition),
             },
             old: OldValue::Omit,
@@ -475,9 +482,12 @@ fn decode_body<'a>(
                 _ if !value.is_empty() => return Err(Refusal::ValueLength),
                 None => DeleteCondition::Always,
                 Some(Condition::VersionIs(version)) => DeleteCondition::VersionIs(Version(version)),
-                Some(Condition::Absent | Condition::Present | Condition::NewerThan(_)) => {
-                    return Err(Refusal::UnknownCondition);
-                }
+                Some(
+                    Condition::Absent
+                    | Condition::Present
+                    | Condition::NewerThan(_)
+                    | Condition::Untouched,
+                ) => return Err(Refusal::UnknownCondition),
             },
         },
         Opcode::MultiGet => Request::MultiGet(Keys::parse(value).map_err(Refusal::Keys)?),
@@ -485,6 +495,9 @@ fn decode_body<'a>(
         Opcode::Touch => Request::Touch { key, ttl, condition: ExpireCondition::Always },
         Opcode::Exists => Request::Exists { key },
         Opcode::TtlOf => Request::TtlOf { key },
+        Opcode::GetOrAsk => Request::GetOrAsk { key },
+        Opcode::GetLeft => Request::GetLeft { key },
+        Opcode::FlushSlot => Request::FlushSlot { key },
         Opcode::Append => Request::Extend { key, value, side: Side::Append, absent: Absent::Miss },
         Opcode::Prepend => {
             Request::Extend { key, value, side: Side::Prepend, absent: Absent::Miss }

@@ -157,6 +157,7 @@ fn write_options<'a>(
                 SetCondition::NewerThan(version) => {
                     push_condition(out, Condition::NewerThan(version.0));
                 }
+                SetCondition::Untouched => push_condition(out, Condition::Untouched),
                 SetCondition::ValueIs(_) => return Err(EncodeError::BetweenCores),
             }
             body
@@ -188,6 +189,9 @@ fn write_options<'a>(
         }
         Request::Exists { key } => plain(Opcode::Exists, key, &[]),
         Request::TtlOf { key } => plain(Opcode::TtlOf, key, &[]),
+        Request::GetOrAsk { key } => plain(Opcode::GetOrAsk, key, &[]),
+        Request::GetLeft { key } => plain(Opcode::GetLeft, key, &[]),
+        Request::FlushSlot { key } => plain(Opcode::FlushSlot, key, &[]),
         Request::Extend { key, value, side, absent: _ } => match side {
             Side::Append => plain(Opcode::Append, key, value),
             Side::Prepend => plain(Opcode::Prepend, key, value),

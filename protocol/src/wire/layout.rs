@@ -40,6 +40,10 @@ pub enum Opcode {
     Exists = 0x13,
     /// [`crate::Request::TtlOf`]
     TtlOf = 0x14,
+    /// [`crate::Request::GetOrAsk`]
+    GetOrAsk = 0x15,
+    /// [`crate::Request::GetLeft`]
+    GetLeft = 0x16,
     /// [`crate::Request::Set`]
     Set = 0x20,
     /// [`crate::Request::Delete`]
@@ -52,11 +56,13 @@ pub enum Opcode {
     Append = 0x24,
     /// [`crate::Request::Extend`] at the front
     Prepend = 0x25,
+    /// [`crate::Request::FlushSlot`]
+    FlushSlot = 0x26,
 }
 
 impl Opcode {
     /// Every opcode, in the order of their numbers.
-    pub const ALL: [Opcode; 16] = [
+    pub const ALL: [Opcode; 19] = [
         Opcode::Hello,
         Opcode::Ping,
         Opcode::Stats,
@@ -67,12 +73,15 @@ impl Opcode {
         Opcode::GetAndTouch,
         Opcode::Exists,
         Opcode::TtlOf,
+        Opcode::GetOrAsk,
+        Opcode::GetLeft,
         Opcode::Set,
         Opcode::Delete,
         Opcode::Touch,
         Opcode::Count,
         Opcode::Append,
         Opcode::Prepend,
+        Opcode::FlushSlot,
     ];
 
     /// The opcode with this number, if there is one.
@@ -89,12 +98,15 @@ impl Opcode {
             0x12 => Opcode::GetAndTouch,
             0x13 => Opcode::Exists,
             0x14 => Opcode::TtlOf,
+            0x15 => Opcode::GetOrAsk,
+            0x16 => Opcode::GetLeft,
             0x20 => Opcode::Set,
             0x21 => Opcode::Delete,
             0x22 => Opcode::Touch,
             0x23 => Opcode::Count,
             0x24 => Opcode::Append,
             0x25 => Opcode::Prepend,
+            0x26 => Opcode::FlushSlot,
             _ => return None,
         })
     }
@@ -123,6 +135,7 @@ impl Opcode {
                 | Opcode::Count
                 | Opcode::Append
                 | Opcode::Prepend
+                | Opcode::FlushSlot
         )
     }
 }
@@ -162,6 +175,7 @@ pub(crate) mod condition {
     pub(crate) const VALUE_IS: u8 = 3;
     pub(crate) const VERSION_IS: u8 = 4;
     pub(crate) const NEWER_THAN: u8 = 5;
+    pub(crate) const UNTOUCHED: u8 = 6;
 }
 
 /// The TTL option's value for "never expires".

@@ -38,6 +38,7 @@ pub(crate) enum Condition {
     ValueIs,
     VersionIs(u64),
     NewerThan(u64),
+    Untouched,
 }
 
 impl Options {
@@ -94,6 +95,7 @@ impl Condition {
             condition::ABSENT => bare(Condition::Absent),
             condition::PRESENT => bare(Condition::Present),
             condition::VALUE_IS => bare(Condition::ValueIs),
+            condition::UNTOUCHED => bare(Condition::Untouched),
             condition::VERSION_IS => Ok(Condition::VersionIs(u64_of(tag::CONDITION, rest)?)),
             condition::NEWER_THAN => Ok(Condition::NewerThan(u64_of(tag::CONDITION, rest)?)),
             _ => Err(Refusal::UnknownCondition),
@@ -134,6 +136,7 @@ pub(crate) fn push_condition(out: &mut Vec<u8>, condition: Condition) {
         Condition::ValueIs => (condition::VALUE_IS, None),
         Condition::VersionIs(version) => (condition::VERSION_IS, Some(version)),
         Condition::NewerThan(version) => (condition::NEWER_THAN, Some(version)),
+        Condition::Untouched => (condition::UNTOUCHED, None),
     };
     match version {
         None => push_option(out, tag::CONDITION, &[kind]),

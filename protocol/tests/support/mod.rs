@@ -74,7 +74,7 @@ impl Parts {
         let (key, value) = (&self.key[..], &self.value[..]);
         let version = Version(self.numbers[1]);
         let side = if self.choices[2] & 1 == 0 { Side::Append } else { Side::Prepend };
-        match self.form % 15 {
+        match self.form % 18 {
             0 => Request::Hello(Hello {
                 version: self.small[1],
                 core: (self.small[2] != u16::MAX && self.choices[2] & 1 != 0)
@@ -92,11 +92,12 @@ impl Parts {
                 value,
                 user_flags: self.numbers[2] as u32,
                 ttl: self.ttl(),
-                condition: match self.choices[2] % 5 {
+                condition: match self.choices[2] % 6 {
                     0 => SetCondition::Always,
                     1 => SetCondition::Absent,
                     2 => SetCondition::Present,
                     3 => SetCondition::VersionIs(version),
+                    4 => SetCondition::Untouched,
                     _ => SetCondition::NewerThan(version),
                 },
                 old: OldValue::Omit,
@@ -129,6 +130,9 @@ impl Parts {
             11 => Request::TtlOf { key },
             12 => Request::Flush { delay_ms: self.numbers[2] as u32 },
             13 => Request::Topology { held_epoch: self.numbers[0] },
+            14 => Request::GetOrAsk { key },
+            15 => Request::GetLeft { key },
+            16 => Request::FlushSlot { key },
             _ => Request::Stats,
         }
     }

@@ -8,7 +8,7 @@ use corelane_engine::{
     Output, Packet, ReceiveEnd, SendEnd,
 };
 use corelane_protocol::MonotonicUs;
-use corelane_ring::{Core, CoreMap, NodeName, Topology, slot_of};
+use corelane_ring::{Core, NodeName, Topology, slot_of};
 use corelane_shard::ShardConfig;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -94,10 +94,10 @@ pub(super) struct Node {
     cores: Vec<CoreState>,
     /// Its clock is the world's, run at another speed from another start.
     clock: (u64, u64),
-    map: CoreMap,
     life: Life,
     /// The last topology that it was told, which it keeps when it dies.
-    told: Arc<Topology>,
+    view: Arc<ClusterView>,
+    warm_up_ms: u64,
     /// Later ones, and when they arrive.
     coming: VecDeque<(u64, Arc<Topology>)>,
 }
@@ -106,13 +106,15 @@ impl Node {
     pub(super) fn new(
         name: NodeName,
         cores: u16,
-        told: Arc<Topology>,
+        topology: &Topology,
+        warm_up_ms: u64,
         random: &mut SmallRng,
     ) -> Node {
         let clock = (random.random_range(0..1 << 40), random.random_range(9_990..10_010));
-        let map = CoreMap::even(cores).expect("a few cores");
+        let view = ClusterView::first(cores, topology.clone(), &name);
+        let view = Arc::new(view.expect("a small topology"));
         let (cores, coming, life) = (Vec::new(), VecDeque::new(), Life::Runs);
-        let mut node = Node { name, cores, clock, map, life, told, coming };
+        let mut node = Node { name, cores, clock, life, view, warm_up_ms, coming };
         node.start(0, random);
         node
     }
@@ -130,10 +132,10 @@ impl Node {
 
     /// Starts without data, in the topology that it was told last.
     fn start(&mut self, now_us: u64, random: &mut SmallRng) {
-        let cores = self.map.cores();
-        let view = ClusterView::first(cores, (*self.told).clone(), &self.name);
+        let cores = self.view.cores().cores();
+        let view = ClusterView::first(cores, self.view.topology().clone(), &self.name);
         let view = Arc::new(view.expect("a small topology"));
-        self.map = view.cores().clone();
+        self.view = Arc::clone(&view);
         let seed = random.random();
         let now = self.clock(now_us);
         let engine = |core| EngineConfig {
@@ -197,7 +199,7 @@ impl Node {
     pub(super) fn has(&self, topology: &Topology) -> bool {
         let is_view = |(_, input): &(u64, Input)| matches!(input, Input::View(_));
         self.coming.is_empty()
-            && self.told.epoch() == topology.epoch()
+            && self.view.topology().epoch() == topology.epoch()
             && !self.cores.iter().any(|core| core.inbox.iter().any(is_view))
     }
 
@@ -252,10 +254,10 @@ impl Node {
     fn hear(&mut self, now_us: u64, random: &mut SmallRng) {
         while self.coming.front().is_some_and(|(at_us, _)| *at_us <= now_us) {
             let (_, topology) = self.coming.pop_front().expect("it was just seen");
-            let view = ClusterView::after(&self.map, (*topology).clone(), &self.name);
+            let topology = (*topology).clone();
+            let view = ClusterView::following(&self.view, topology, &self.name, self.warm_up_ms);
             let view = Arc::new(view.expect("a small topology"));
-            self.map = view.cores().clone();
-            self.told = topology;
+            self.view = Arc::clone(&view);
             for core in &mut self.cores {
                 let at_us = now_us + random.random_range(LAG_MS) * MS;
                 core.put(Input::View(Arc::clone(&view)), at_us);
@@ -307,7 +309,7 @@ impl Node {
             has_input = true;
             match state.inbox.pop_front().expect("it was just seen").1 {
                 Input::Mail(from, mail) => state.engine.mail(from, mail, now, &mut state.effects),
-                Input::View(view) => state.engine.set_cluster(view),
+                Input::View(view) => state.engine.set_cluster(view, now),
             }
         }
         if !has_input {
@@ -381,6 +383,11 @@ impl Node {
 
     pub(super) fn check(&self) {
         self.cores.iter().for_each(|core| core.engine.invariants());
+    }
+
+    /// Entries copied since its last start, from where their slots were before.
+    pub(super) fn warmed(&mut self) -> u64 {
+        self.cores.iter_mut().map(|core| core.engine.counters().warmed).sum()
     }
 }
 

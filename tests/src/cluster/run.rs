@@ -39,6 +39,8 @@ pub struct Report {
     pub counts: Counts,
     /// Reads older than what was acknowledged, where that may happen.
     pub excused: u64,
+    /// Entries that nodes took over from where their slots were before, and had to the end.
+    pub warmed: u64,
     /// Topologies that were put in force.
     pub changes: u64,
     /// Nodes that died.
@@ -76,8 +78,10 @@ async fn play(seed: u64) -> Report {
     let mut random = SmallRng::seed_from_u64(seed);
     let net = Net::new(SmallRng::seed_from_u64(random.next_u64()));
     let record = SharedRecord::new(CLIENTS * WORKERS * KEYS);
-    let mut world = World::new(net.clone(), record.clone(), &mut random);
-    let work = work(net.clone(), record, Arc::clone(&world.topology), random);
+    let warm_up_ms = if random.random_bool(0.6) { WARM_UP_MS } else { 0 };
+    let mut world = World::new(net.clone(), record.clone(), warm_up_ms, &mut random);
+    let topology = Arc::clone(&world.topology);
+    let work = work(net.clone(), record, topology, warm_up_ms, random);
     let mut work = std::pin::pin!(work);
     loop {
         let next_us = world.turn();
@@ -86,7 +90,8 @@ async fn play(seed: u64) -> Report {
             counts = &mut work => {
                 world.nodes.values().for_each(Node::check);
                 let excused = world.record.lock().excused;
-                return Report { counts, excused, ..world.report };
+                let warmed = world.nodes.values_mut().map(Node::warmed).sum();
+                return Report { counts, excused, warmed, ..world.report };
             }
             () = net.sent_or(next_us) => {}
         }
@@ -98,6 +103,7 @@ async fn work(
     net: Net,
     record: SharedRecord,
     topology: Arc<Topology>,
+    warm_up_ms: u64,
     mut random: SmallRng,
 ) -> Counts {
     let (when_down, gutter_ms) = match random.random_range(0..3) {
@@ -105,8 +111,6 @@ async fn work(
         1 => (WhenNodeDown::Miss, None),
         _ => (WhenNodeDown::Gutter { ttl: Duration::from_millis(GUTTER_MS) }, Some(GUTTER_MS)),
     };
-    let warm_up =
-        Duration::from_millis(*[0, WARM_UP_MS].get(random.random_range(0..2)).expect("two"));
     let mut nodes: Vec<String> = topology
         .nodes()
         .iter()
@@ -126,7 +130,7 @@ async fn work(
             .connect_timeout(Duration::from_millis(TIMEOUT_MS / 2))
             .overdue(Duration::from_millis(TIMEOUT_MS))
             .when_node_down(when_down)
-            .warm_up(warm_up);
+            .warm_up(Duration::from_millis(warm_up_ms));
         let client = loop {
             match client.clone().connect().await {
                 Ok(client) => break client,
@@ -160,14 +164,14 @@ async fn work(
 }
 
 impl World {
-    fn new(net: Net, record: SharedRecord, random: &mut SmallRng) -> World {
+    fn new(net: Net, record: SharedRecord, warm_up_ms: u64, random: &mut SmallRng) -> World {
         let topologies = Topologies::new(random);
         let topology = topologies.current();
         let mut nodes = BTreeMap::new();
         for number in 0..NODES_MAX {
             let name = name(number);
             let cores = random.random_range(1..=2);
-            let node = Node::new(name.clone(), cores, Arc::clone(&topology), random);
+            let node = Node::new(name.clone(), cores, &topology, warm_up_ms, random);
             nodes.insert(name, node);
         }
         let next_accident_us = random.random_range(QUIET_MS) * MS;

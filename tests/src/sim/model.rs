@@ -305,7 +305,8 @@ impl Step<'_> {
             KeyRequest::Set { value, user_flags, ttl, condition } => {
                 let holds = match condition {
                     SetCondition::Always | SetCondition::Present => vec![true],
-                    SetCondition::Absent => vec![false],
+                    // Nor do slots ever come to this node.
+                    SetCondition::Absent | SetCondition::Untouched => vec![false],
                     SetCondition::VersionIs(version) => entry.version.may_be(version.0),
                     SetCondition::NewerThan(version) => vec![
                         !matches!(entry.version, KnownVersion::Caller(old) if old >= version.0),
@@ -384,7 +385,9 @@ impl Step<'_> {
     fn take_absent(&mut self, request: &KeyRequest) {
         match request {
             KeyRequest::Set { value, user_flags, ttl, condition } => match condition {
-                SetCondition::Present => self.failed(Status::ConditionFailed, &None),
+                SetCondition::Present | SetCondition::Untouched => {
+                    self.failed(Status::ConditionFailed, &None);
+                }
                 SetCondition::VersionIs(_) => self.failed(Status::NotFound, &None),
                 SetCondition::Always | SetCondition::Absent | SetCondition::NewerThan(_) => {
                     self.set(&None, value, *user_flags, *ttl, *condition, None);

@@ -245,6 +245,8 @@ impl Model {
             SetCondition::Always => true,
             SetCondition::Absent => old.is_none(),
             SetCondition::Present => old.is_some(),
+            // No slot came from anywhere.
+            SetCondition::Untouched => false,
             SetCondition::ValueIs(value) => old.as_ref().is_some_and(|item| item.value == value),
             SetCondition::VersionIs(_) | SetCondition::NewerThan(_) => unreachable!("not drawn"),
         };
