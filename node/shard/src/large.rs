@@ -4,17 +4,16 @@
 //! | bytes of a chunk | field |
 //! | --- | --- |
 //! | 0–7 | bits 0–35: handle of the next chunk, 0 at the end; above: bytes of the value in this chunk |
-//! | 8–15 | in the first chunk: who holds the chain, the entry and leases |
+//! | 8–15 | bits 0–27: how many hold this chunk and those after it, the entry and leases; above: handle of the next chain in a list of discarded ones |
 //! | 16–… | the value's bytes |
 //!
 //! Chunks never move. A chain is given back when its last holder lets go, a few chunks at a
-//! time.
+//! time. Until then it waits in a list that runs through the chains themselves, so that however
+//! many are let go, none needs memory for it.
 //!
 //! Invariant LEASED: once a chain is whole, nothing of it changes but the count of its holders,
 //! which is only touched as an atomic, until that is zero. So a [`Lease`] may read the chain on
 //! any thread, without the shard.
-
-use std::collections::VecDeque;
 
 use std::sync::atomic::Ordering;
 
@@ -24,8 +23,10 @@ use crate::reserve::Pin;
 
 const HEADER_BYTES: usize = 16;
 
-/// Which word of the first chunk counts the holders.
+/// Which word of the first chunk counts the holders, and its bits that do.
 const HOLDERS: usize = 1;
+const HOLDER_BITS: u32 = u64::BITS - Handle::BITS;
+const HOLDER_MASK: u64 = (1 << HOLDER_BITS) - 1;
 
 /// What the first word of a chunk says.
 #[derive(Clone, Copy)]
@@ -238,63 +239,92 @@ impl std::fmt::Debug for LeasedPiece {
     }
 }
 
+/// A list of chains, the first in first out.
+#[derive(Default)]
+struct Chains {
+    first: Option<Handle>,
+    last: Option<Handle>,
+    count: usize,
+}
+
+impl Chains {
+    fn push(&mut self, heap: &Heap, chain: Handle) {
+        match self.last.replace(chain) {
+            // Leases may come off the count in the same word meanwhile.
+            Some(last) => {
+                let next = chain.units() << HOLDER_BITS;
+                heap.counter(last, HOLDERS).fetch_or(next, Ordering::Relaxed);
+            }
+            None => self.first = Some(chain),
+        }
+        self.count += 1;
+    }
+
+    fn pop(&mut self, heap: &Heap) -> Option<Handle> {
+        let chain = self.first?;
+        let word = heap.counter(chain, HOLDERS).fetch_and(HOLDER_MASK, Ordering::Relaxed);
+        let next = word >> HOLDER_BITS;
+        self.first = (next != 0).then(|| Handle::new(next));
+        if self.first.is_none() {
+            self.last = None;
+        }
+        self.count -= 1;
+        Some(chain)
+    }
+}
+
 /// Chains that no entry holds any more.
 #[derive(Default)]
 pub(crate) struct Discarded {
+    /// What is left of the chain that is being given back.
+    under_way: Option<Handle>,
     /// On their way back.
-    chains: VecDeque<Handle>,
+    chains: Chains,
     /// Still leased.
-    leased: VecDeque<Handle>,
+    leased: Chains,
 }
 
 impl Discarded {
     /// Lets a chain go that an entry, or nothing yet, held.
     pub(crate) fn let_go(&mut self, heap: &Heap, first: Handle) {
         heap.counter(first, HOLDERS).fetch_sub(1, Ordering::Relaxed);
+        self.put(heap, first);
+    }
+
+    fn put(&mut self, heap: &Heap, first: Handle) {
         if is_held(heap, first) {
-            self.leased.push_back(first);
+            self.leased.push(heap, first);
         } else {
-            self.chains.push_back(first);
+            self.chains.push(heap, first);
         }
+    }
+
+    /// Whether chains wait for those who read them.
+    pub(crate) fn waits_for_leases(&self) -> bool {
+        self.leased.count > 0
     }
 
     /// Gives some chunks back. Returns whether there are more that could be.
     pub(crate) fn give_back(&mut self, heap: &mut Heap) -> bool {
-        for _ in 0..SLICE_LEASED.min(self.leased.len()) {
-            let first = self.leased.pop_front().expect("counted");
-            if is_held(heap, first) {
-                self.leased.push_back(first);
-            } else {
-                self.chains.push_back(first);
-            }
+        for _ in 0..SLICE_LEASED.min(self.leased.count) {
+            let first = self.leased.pop(heap).expect("counted");
+            self.put(heap, first);
         }
         for _ in 0..SLICE_CHUNKS {
-            let Some(chunk) = self.chains.front_mut() else {
+            let Some(chunk) = self.under_way.take().or_else(|| self.chains.pop(heap)) else {
                 return false;
             };
-            let Link { next, length } = Link::read(heap, *chunk);
-            if cfg!(debug_assertions) {
-                // Whoever still reads it reads something conspicuous.
-                heap.bytes_mut(*chunk, HEADER_BYTES + length)[HEADER_BYTES..].fill(POISON);
-            }
-            heap.give(*chunk);
-            match next {
-                Some(next) => *chunk = next,
-                None => {
-                    self.chains.pop_front();
-                }
-            }
+            let Link { next, .. } = Link::read(heap, chunk);
+            heap.give(chunk);
+            self.under_way = next;
         }
-        !self.chains.is_empty()
+        self.under_way.is_some() || self.chains.count > 0
     }
 }
 
-/// What is written over freed chunks where assertions are on.
-const POISON: u8 = 0xDD;
-
 /// Whether an entry or a lease holds a chain. If not, all its readers are done.
 fn is_held(heap: &Heap, first: Handle) -> bool {
-    heap.counter(first, HOLDERS).load(Ordering::Acquire) > 0
+    heap.counter(first, HOLDERS).load(Ordering::Acquire) & HOLDER_MASK > 0
 }
 
 #[cfg(test)]

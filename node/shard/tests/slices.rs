@@ -167,6 +167,93 @@ fn entries_that_expire_together_go_in_slices() {
     assert_eq!(shard.next_expiry(), None);
 }
 
+/// Steps of work that a call adds; see `ShardStats::work_steps`.
+fn steps_of(shard: &mut Shard, call: impl FnOnce(&mut Shard)) -> u64 {
+    let before = shard.stats().work_steps;
+    call(shard);
+    shard.stats().work_steps - before
+}
+
+/// Fills a shard of 16 MiB with values of the first lengths, all read often so that none is
+/// ready to go, and then writes the others. Between two writes is a tick, as in a node. No write
+/// may be refused, nor do more steps than `most`; no tick more than 300.
+fn check_steps(policy: &str, lengths: [std::ops::Range<usize>; 2], most: u64) {
+    let mut config = ShardConfig::new(16 << 20, spread);
+    config.policy = policy.parse().expect("a policy");
+    let mut shard = Shard::new(config).expect("a shard");
+    let mut random = StdRng::seed_from_u64(1);
+    let value = vec![7; 64 << 10];
+    let mut number = 0_u64;
+    for (lengths, writes) in lengths.into_iter().zip([400_000, 6_000]) {
+        for _ in 0..writes {
+            let expiry = Expiry::At(Millis(1_000_000 + number));
+            let length = random.random_range(lengths.clone());
+            let write = Write { expiry, ..Write::value(&value[..length]) };
+            let steps = steps_of(&mut shard, |shard| set(shard, number, write, &mut ()));
+            assert!(steps <= most, "{policy}: {steps} steps for {length} bytes");
+            let name = name(number);
+            let key = shard.key(spread(&name), 0, &name);
+            (0..3).for_each(|_| assert!(shard.get(&key, Millis(1)).is_some()));
+            let steps = steps_of(&mut shard, |shard| {
+                let _ = shard.tick(Millis(1), &mut ());
+            });
+            assert!(steps <= 300, "{policy}: {steps} steps of a tick");
+            number += 1;
+        }
+    }
+    assert!(shard.stats().evicted > 10_000);
+    shard.invariants();
+}
+
+/// A step takes about 50 to 100 ns. Entries of 80 bytes lie 700 to a page, those of 24 bytes 2,700;
+/// in the worst case a write empties one.
+#[test]
+fn writes_do_a_bounded_number_of_steps() {
+    for policy in ["s3", "ttl"] {
+        check_steps(policy, [50..80, 4_000..4_100], 1_000);
+        check_steps(policy, [50..80, 15_000..16_000], 2_000);
+    }
+    check_steps("lfu", [0..10, 50..100], 1_000);
+    for policy in ["volatile-s3", "fifo"] {
+        check_steps(policy, [0..10, 1_000..4_000], 5_500);
+    }
+}
+
+/// Where only entries with an expiry may go, the others stay, whatever else there is no room
+/// for.
+#[test]
+fn entries_that_may_not_go_stay() {
+    let mut config = ShardConfig::new(16 << 20, spread);
+    config.policy = "volatile-s3".parse().expect("a policy");
+    let mut shard = Shard::new(config).expect("a shard");
+    let items = 60_000;
+    for number in 0..items {
+        set(&mut shard, number, Write::value(&[7; 64]), &mut ());
+    }
+    let mut random = StdRng::seed_from_u64(1);
+    let mut refused = 0;
+    for number in items..items + 40_000 {
+        let length = random.random_range(10..5_000);
+        let expiry = match number % 3 {
+            0 => Expiry::At(Millis(1_000_000 + number)),
+            _ => Expiry::Never,
+        };
+        let name = name(number);
+        let key = shard.key(spread(&name), 0, &name);
+        let value = vec![7; length];
+        let write = Write { expiry, ..Write::value(&value) };
+        refused += u64::from(shard.set(&key, write, Millis(1), &mut ()).is_err());
+        let _ = shard.tick(Millis(1), &mut ());
+    }
+    assert!(refused > 2_000);
+    for number in 0..items {
+        let name = name(number);
+        let key = shard.key(spread(&name), 0, &name);
+        assert!(shard.peek(&key, Millis(1)).is_some(), "entry {number} has no expiry");
+    }
+    shard.invariants();
+}
+
 #[test]
 fn writes_evict_a_bounded_number_of_entries() {
     // Sizes shift all the time, so that pages are emptied all the time; the smallest entries
@@ -179,8 +266,8 @@ fn writes_evict_a_bounded_number_of_entries() {
             let length = random.random_range(median / 2..median * 2);
             let mut reports = Reports::default();
             set(&mut shard, number, Write::value(&vec![7; length]), &mut reports);
-            // Sixteen candidates, and 64 slots of a page.
-            assert!(reports.evicted <= 16 + 64, "{} at once", reports.evicted);
+            // Sixteen candidates, 64 slots of a page, and as many as pay for the value.
+            assert!(reports.evicted <= 16 + 64 + length / 4, "{} at once", reports.evicted);
         }
         assert!(shard.stats().evicted > 500_000);
         shard.invariants();
@@ -223,6 +310,45 @@ fn a_flush_is_over_at_once_and_its_memory_comes_back() {
         ticks += 1;
     }
     assert!(ticks >= used / (64 << 10) / 64, "64 pages a slice");
+    assert!(shard.stats().used_bytes < 1 << 20);
+    shard.invariants();
+}
+
+/// However many large values are dropped at once, they go in slices, and no list of them takes
+/// memory.
+#[test]
+fn large_values_are_flushed_in_slices() {
+    let mut shard = Shard::new(ShardConfig::new(64 << 20, spread)).expect("a shard");
+    for number in 0..2_000 {
+        let name = name(number);
+        let key = shard.key(spread(&name), 0, &name);
+        let mut upload = shard.begin_upload(&key, 5_000).expect("a value of this size");
+        let taken = shard.upload(&mut upload, &[7; 4_000], Millis(1), &mut ()).expect("room");
+        let rest = &[7; 5_000][taken..];
+        let taken = shard.upload(&mut upload, rest, Millis(1), &mut ()).expect("room");
+        assert_eq!(taken, rest.len());
+        shard.finish_upload(upload, &key, Write::value(&[]), Millis(1), &mut ()).expect("room");
+    }
+    let before = shard.stats();
+    assert!(before.large_bytes > 10 << 20 && before.evicted == 0);
+    let (count, _) = allocations(|| {
+        shard.flush(Millis(1), &mut ());
+        let steps = |shard: &mut Shard| {
+            steps_of(shard, |shard| {
+                let _ = shard.tick(Millis(1), &mut ());
+            })
+        };
+        while shard.stats().large_bytes > 0 {
+            let steps = steps(&mut shard);
+            assert!(steps > 0 && steps <= 200, "{steps} steps of a tick");
+            // Half way through, another flush changes nothing.
+            if steps % 5 == 0 {
+                shard.flush(Millis(1), &mut ());
+            }
+        }
+    });
+    assert_eq!(count, 0);
+    while shard.tick(Millis(1), &mut ()) == TickOutcome::More {}
     assert!(shard.stats().used_bytes < 1 << 20);
     shard.invariants();
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Heap, NO_PAGE};
-use crate::class::{Class, Kind, PAGE_BYTES};
+use crate::class::{Kind, PAGE_BYTES};
 use crate::reserve::Prefaulter;
 
 impl Heap {
@@ -38,6 +38,11 @@ impl Heap {
         self.slot_bytes[kind as usize]
     }
 
+    /// Bytes of slots in use, of all kinds.
+    pub(crate) fn slot_bytes_of_all(&self) -> u64 {
+        self.slot_bytes.iter().sum()
+    }
+
     /// Bytes of all slots of pages in use, taken or not, by kind.
     pub(crate) fn capacity_of(&self, kind: Kind) -> u64 {
         self.capacity[kind as usize]
@@ -45,7 +50,7 @@ impl Heap {
 
     /// Classes of a kind that have pages.
     pub(crate) fn classes_in_use(&self, kind: Kind) -> usize {
-        Class::of_kind(kind).filter(|class| self.class_pages[class.id()] > 0).count()
+        self.classes[kind as usize]
     }
 
     /// Gives the memory of at most `most` free pages back to the system while more is held than

@@ -22,6 +22,18 @@ impl Heap {
             })
     }
 
+    /// Whether a slot of the class of a listed page can be had without another page, and not from
+    /// this one.
+    pub(crate) fn has_slot_besides(&self, number: u32) -> bool {
+        let page = &self.pages[number as usize];
+        let class = Class::from_id(page.class);
+        let others = self.bins[class.id()] & !(1 << bin_of(page.used, class));
+        others != 0
+            || page.next != NO_PAGE
+            || page.previous != NO_PAGE
+            || self.current_has_slot(class)
+    }
+
     /// A page of a kind with slots in use, by number from `from` on: of the first `choice` that
     /// are at most `steps` pages away the one with the fewest. And where to look next.
     pub(crate) fn page_in_use_from(

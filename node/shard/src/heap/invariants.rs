@@ -1,7 +1,7 @@
 //! The walk over all pages, for tests.
 
 use super::{BINS, Heap, NO_PAGE, NO_SLOT, State, bin_of};
-use crate::class::{CLASSES, Class, KINDS};
+use crate::class::{CLASSES, Class, KINDS, Kind};
 
 impl Heap {
     /// Checks lists and counts.
@@ -47,6 +47,10 @@ impl Heap {
         assert_eq!(capacity, self.capacity);
         assert_eq!(in_use.iter().sum::<u32>(), self.in_use_all);
         assert_eq!(slot_bytes, self.slot_bytes);
+        for kind in [Kind::Entry, Kind::Leaf, Kind::Node, Kind::Wheel, Kind::Chunk, Kind::Policy] {
+            let has_pages = |class: &Class| self.class_pages[class.id()] > 0;
+            assert_eq!(self.classes[kind as usize], Class::of_kind(kind).filter(has_pages).count());
+        }
         for class in 0..CLASSES {
             for bin in 0..BINS {
                 let mut number = self.lists[class][bin];

@@ -66,6 +66,12 @@ impl Handle {
 const NO_PAGE: u32 = u32::MAX;
 const NO_SLOT: u16 = u16::MAX;
 
+/// The first word of a slot that came back and has none after it: FREE MARK.
+const DEAD: u64 = (NO_SLOT as u64 | 1 << 16) << 32;
+
+/// What is written over slots that came back where assertions are on.
+const POISON: u8 = 0xDD;
+
 /// How full a page is, in eighths.
 const BINS: usize = 8;
 
@@ -152,8 +158,9 @@ pub(crate) struct Heap {
     capacity: [u64; KINDS],
     /// The budget.
     limit: u32,
-    /// Pages in use, by class.
+    /// Pages in use, by class, and classes that have any, by kind.
     class_pages: [u32; CLASSES],
+    classes: [usize; KINDS],
     current: [u32; CLASSES],
     lists: [[u32; BINS]; CLASSES],
     bins: [u8; CLASSES],
@@ -162,6 +169,8 @@ pub(crate) struct Heap {
     given: u64,
     /// Where the pass that gives flushed pages back is, and where it ends.
     flushed: Range<u32>,
+    /// The slot that it has come to in a page whose entries may refer to chunks.
+    flushed_slot: u16,
 }
 
 impl Heap {
@@ -189,12 +198,14 @@ impl Heap {
             capacity: [0; KINDS],
             limit: pages_max,
             class_pages: [0; CLASSES],
+            classes: [0; KINDS],
             current: [NO_PAGE; CLASSES],
             lists: [[NO_PAGE; BINS]; CLASSES],
             bins: [0; CLASSES],
             flushes: 0,
             given: 0,
             flushed: 0..0,
+            flushed_slot: 0,
         })
     }
 

@@ -59,6 +59,7 @@ impl Heap {
             large: Large::No,
         };
         self.class_pages[class.id()] += 1;
+        self.classes[class.kind() as usize] += usize::from(self.class_pages[class.id()] == 1);
         self.in_use[class.kind() as usize] += 1;
         self.in_use_all += 1;
         self.capacity[class.kind() as usize] += class.page_slot_bytes();
@@ -72,6 +73,7 @@ impl Heap {
         self.free_resident = number;
         self.free_resident_count += 1;
         self.class_pages[class.id()] -= 1;
+        self.classes[class.kind() as usize] -= usize::from(self.class_pages[class.id()] == 0);
         self.in_use[class.kind() as usize] -= 1;
         self.capacity[class.kind() as usize] -= class.page_slot_bytes();
         self.in_use_all -= 1;

@@ -1,15 +1,20 @@
 //! Slots: taken from the fullest page of their class that has room, and given back.
 
-use super::{Handle, Heap, Large, NO_PAGE, NO_SLOT, State, bin_of};
+use super::{Handle, Heap, Large, NO_PAGE, NO_SLOT, POISON, State, bin_of};
 use crate::class::{Class, PAGE_BYTES};
 
 impl Heap {
     /// Whether a slot of the class can be had without another page.
     #[inline]
     pub(crate) fn has_slot(&self, class: Class) -> bool {
+        self.bins[class.id()] != 0 || self.current_has_slot(class)
+    }
+
+    /// Whether the page that new slots of the class come from has another.
+    #[inline]
+    pub(super) fn current_has_slot(&self, class: Class) -> bool {
         let current = self.current[class.id()];
-        self.bins[class.id()] != 0
-            || (current != NO_PAGE && (self.pages[current as usize].used as usize) < class.slots())
+        current != NO_PAGE && (self.pages[current as usize].used as usize) < class.slots()
     }
 
     /// The nearest class to this one, itself included, that has a slot without another page;
@@ -81,6 +86,10 @@ impl Heap {
         page.free = slot;
         page.used -= 1;
         let (used, state) = (page.used, page.state);
+        if cfg!(debug_assertions) {
+            // Whoever still reads it reads something conspicuous.
+            self.bytes_mut(handle, class.slot_bytes()).fill(POISON);
+        }
         *self.word_mut(handle.units()) = mark;
         self.slot_bytes[class.kind() as usize] -= class.slot_bytes() as u64;
         if used == 0 {

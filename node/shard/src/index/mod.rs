@@ -133,6 +133,8 @@ pub(crate) struct Index {
     counts: Table<u32>,
     occupied: Box<[u64; SLOTS / 64]>,
     items: u64,
+    /// Lines of leaves written anew.
+    rebuilt_lines: u64,
 }
 
 impl Index {
@@ -142,6 +144,7 @@ impl Index {
             counts: Table::new(SLOTS)?,
             occupied: Box::new([0; SLOTS / 64]),
             items: 0,
+            rebuilt_lines: 0,
         })
     }
 
@@ -150,6 +153,11 @@ impl Index {
 
     pub(crate) fn items(&self) -> u64 {
         self.items
+    }
+
+    /// Lines of leaves that were written anew since the index was made.
+    pub(crate) fn rebuilt_lines(&self) -> u64 {
+        self.rebuilt_lines
     }
 
     pub(crate) fn slot_items(&self, slot: u16) -> u64 {

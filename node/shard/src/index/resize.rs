@@ -20,6 +20,10 @@ const MERGE_WORDS: usize = LEAF_LINES_MAX * GROUP / 4;
 /// pays 16 ns for it; finer steps save half a byte an entry and cost twice that.
 const GROWTH_SHARE: usize = 8;
 
+/// Pages that must be left for a leaf that shrinks to begin one: entries that are evicted in
+/// numbers, to free a page, would take others for the leaves that they leave behind.
+const SHRINK_PAGES: i64 = 10;
+
 /// Words that a leaf of so many lines takes before it grows. Beyond 29/32, searches for what
 /// is not there get long; one or two lines may as well be filled.
 fn words_max(lines: usize) -> usize {
@@ -127,7 +131,13 @@ impl Index {
         } else {
             self.write(heap, leaf.slot, leaf.place, reference.with_taken(taken));
             let roomy = taken + taken / 8 + 1;
-            if taken * 8 < reference.words() * 5 && lines_for(roomy) < reference.lines() {
+            let is_worth_it = || {
+                heap.pages_left() > SHRINK_PAGES || heap.has_slot(Class::of_leaf(lines_for(roomy)))
+            };
+            if taken * 8 < reference.words() * 5
+                && lines_for(roomy) < reference.lines()
+                && is_worth_it()
+            {
                 let leaf = self.leaf(heap, leaf.slot, leaf.prefix);
                 self.resize(heap, &leaf, lines_for(roomy));
             }
@@ -166,6 +176,7 @@ impl Index {
             fill(words, old.window(), leaf::taken(from).map(|(_, word)| word));
             heap.give(old.handle());
         }
+        self.rebuilt_lines += lines as u64;
         let reference = Reference::leaf(handle, lines, old.taken(), old.depth());
         self.write_all(heap, leaf, reference);
     }
@@ -205,6 +216,7 @@ impl Index {
         }
         let lines = lines_for((words.len() + 1).min(words_max(LEAF_LINES_MAX)));
         let handle = heap.take(Class::of_leaf(lines));
+        self.rebuilt_lines += lines as u64;
         let memory = heap.words_mut(handle, lines * GROUP);
         fill(memory, Window::at(depth), words.iter().map(|word| Word(*word)));
         Reference::leaf(handle, lines, words.len(), depth)

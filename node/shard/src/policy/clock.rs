@@ -35,6 +35,7 @@ pub(super) fn sweep(
     let mut words_left = WORDS_MAX;
     let mut least = None;
     for _ in 0..STEPS_MAX {
+        evictor.steps += 1;
         let met = hand.step(ground, |leaf, word| {
             if !eligible(word) {
                 return None;

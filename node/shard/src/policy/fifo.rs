@@ -43,6 +43,7 @@ pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Amon
     let mut words_left = WORDS_MAX;
     let mut oldest = None;
     for _ in 0..STEPS_MAX {
+        evictor.steps += 1;
         let met = hand.step(ground, |leaf, word| {
             if !is_among(among, word) {
                 return None;

@@ -35,6 +35,7 @@ pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Amon
     let mut compared = 0;
     let mut least = None;
     for _ in 0..STEPS_MAX {
+        evictor.steps += 1;
         let lots = evictor.random.next();
         let mut number = 0;
         let met = hand.step(ground, |leaf, word| {

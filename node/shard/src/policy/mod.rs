@@ -60,6 +60,8 @@ pub(crate) struct Evictor {
     probation_ms: u64,
     candidates: [Option<Candidate>; CANDIDATES_MAX],
     candidate_count: usize,
+    /// Steps of all searches so far; each looks at a line or two of the index.
+    steps: u64,
     random: Random,
     fifo: fifo::Stamp,
     /// Whether room was ever needed since the shard was last empty. Until then nothing is
@@ -85,6 +87,7 @@ impl Evictor {
             probation_ms: 0,
             candidates: [None; CANDIDATES_MAX],
             candidate_count: 0,
+            steps: 0,
             random: Random(random_seed | 1),
             fifo: fifo::Stamp::default(),
             in_use: false,
@@ -93,6 +96,19 @@ impl Evictor {
 
     pub(crate) fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// Steps of all searches for candidates so far; one search takes about a thousand at most.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Whether the policy lets an entry go at all.
+    pub(crate) fn may_go(&self, word: Word) -> bool {
+        match self.policy {
+            Policy::NoEviction => false,
+            Policy::Evict { among, .. } => is_among(among, word),
+        }
     }
 
     /// Changes the policy. What counters say under the old one is read by the new one; both

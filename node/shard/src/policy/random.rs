@@ -10,6 +10,7 @@ const DRAWS_MAX: usize = 16;
 
 pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Among) {
     for _ in 0..DRAWS_MAX {
+        evictor.steps += 1;
         let position = Position {
             slot: (evictor.random.next() >> 32) as u16 % SLOTS as u16,
             hash: evictor.random.next(),

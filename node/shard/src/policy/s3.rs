@@ -31,6 +31,7 @@ pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Amon
             ground.index.prefetch_marked(ground.heap, mark);
         }
         for _ in 0..QUEUE_STEPS_MAX {
+            evictor.steps += 1;
             let Some(mark) = evictor.queue.pop(ground.heap) else {
                 break;
             };

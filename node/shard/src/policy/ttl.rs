@@ -24,6 +24,7 @@ pub(super) fn refill(evictor: &mut Evictor, ground: &mut Ground<'_>, among: Amon
 /// the next search finds these leftovers and drops them.
 pub(super) fn soonest(evictor: &mut Evictor, ground: &mut Ground<'_>) {
     for _ in 0..BLOCKS_MAX {
+        evictor.steps += TIMERS_MAX as u64;
         let Some(soonest) = ground.wheel.take_soonest(ground.heap, TIMERS_MAX) else {
             return;
         };

@@ -27,8 +27,12 @@ const FULL_EIGHTHS: usize = 7;
 /// page for each class of leaves.
 const INDEX_WASTE_SHARE: u64 = 16;
 
-/// Leaves moved in one slice.
-const LEAVES_SLICE: usize = 2;
+/// Leaves moved in one slice, and where pages are urgently needed.
+pub(super) const LEAVES_SLICE: usize = 2;
+pub(super) const LEAVES_URGENT: usize = 8;
+
+/// What moving a leaf counts for, in steps of work.
+const LEAF_STEPS: u64 = 8;
 
 /// Entries of a page that are looked up together.
 const SLOTS_AHEAD: usize = 16;
@@ -36,7 +40,7 @@ const SLOTS_AHEAD: usize = 16;
 /// A page being emptied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evacuation {
-    page: u32,
+    pub(super) page: u32,
     next_slot: u16,
     pub(super) how: How,
 }
@@ -48,7 +52,7 @@ pub(super) enum How {
     Move,
     /// Those that the policy would let go go.
     Judge,
-    /// All go.
+    /// All go that may go at all; the others move.
     Drop,
 }
 
@@ -66,7 +70,7 @@ impl Shard {
         let emptiest = self.heap.emptiest(Kind::Entry);
         let (page, how) = match emptiest {
             Some((page, eighths)) if eighths < self.move_eighths() => (page, How::Move),
-            _ if !self.may_evict() => return None,
+            _ if !self.judges() => return None,
             Some((page, eighths)) if eighths < FULL_EIGHTHS => (page, How::Judge),
             _ => {
                 let from = self.room.page_hand;
@@ -82,19 +86,7 @@ impl Shard {
     }
 
     fn move_eighths(&self) -> usize {
-        if self.may_evict() { JUDGE_EIGHTHS } else { FULL_EIGHTHS }
-    }
-
-    /// Empties a page whatever it takes.
-    pub(super) fn empty_page(&mut self, now: Millis, changes: &mut impl Changes) {
-        if self.room.entries.is_none() {
-            self.room.entries = self.choose_page();
-        }
-        if let Some(evacuation) = &mut self.room.entries {
-            evacuation.how = How::Drop;
-            evacuation.next_slot = 0;
-        }
-        self.empty_slots(usize::MAX, now, changes);
+        if self.judges() { JUDGE_EIGHTHS } else { FULL_EIGHTHS }
     }
 
     /// Empties slots of the page that is being emptied, a few at a time: what they have in the
@@ -124,6 +116,7 @@ impl Shard {
             }
             assert!(count > 0, "an emptied page went back");
             self.room.entries = Some(Evacuation { next_slot, ..evacuation });
+            self.counts.work_steps += count as u64;
             for entry in ahead[..count].iter().flatten() {
                 self.empty_slot(entry, evacuation.how, now, changes);
             }
@@ -151,7 +144,8 @@ impl Shard {
         let verdict = match how {
             How::Move => Verdict::Stay(found.word),
             How::Judge => self.evictor.judge(found.word),
-            How::Drop => Verdict::Leave,
+            How::Drop if self.evictor.may_go(found.word) => Verdict::Leave,
+            How::Drop => Verdict::Stay(found.word),
         };
         match verdict {
             Verdict::Leave => {
@@ -178,12 +172,12 @@ impl Shard {
 
     /// Moves a few leaves out of the emptiest pages of the index, if these waste much. Returns
     /// whether there is more to do.
-    pub(super) fn compact_index(&mut self) -> bool {
+    pub(super) fn compact_index(&mut self, leaves: usize) -> bool {
         let Some(mut evacuation) = self.room.leaves.or_else(|| self.choose_leaf_page()) else {
             return false;
         };
         self.room.leaves = Some(evacuation);
-        for _ in 0..LEAVES_SLICE {
+        for _ in 0..leaves {
             let handle = loop {
                 let (class, range) = self.heap.slots_of_page(evacuation.page);
                 if !self.heap.is_evacuating(evacuation.page) || class.kind() != Kind::Leaf {
@@ -205,6 +199,7 @@ impl Shard {
             let slot = (self.config.slot_of)(stored.key());
             let hash = self.hash.hash(stored.space(), stored.key());
             self.index.move_leaf(&mut self.heap, handle, slot, hash);
+            self.counts.work_steps += LEAF_STEPS;
         }
         true
     }
@@ -217,7 +212,7 @@ impl Shard {
             return None;
         }
         let (page, eighths) = self.heap.emptiest(Kind::Leaf)?;
-        if eighths >= FULL_EIGHTHS {
+        if eighths >= FULL_EIGHTHS || !self.heap.has_slot_besides(page) {
             return None;
         }
         self.heap.evacuate(page);

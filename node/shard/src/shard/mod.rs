@@ -90,6 +90,9 @@ enum Eviction {
 
 const EVICTIONS: usize = 4;
 
+/// Lines of a leaf that are rebuilt in about the time of another step of work.
+const LINES_OF_A_STEP: u64 = 8;
+
 /// What happened since the shard was made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -100,6 +103,7 @@ struct Counts {
     written_bytes: u64,
     moved_bytes: u64,
     refused: u64,
+    work_steps: u64,
 }
 
 /// Hashes stored keys again.
@@ -243,6 +247,10 @@ impl Shard {
             written_bytes: self.counts.written_bytes,
             moved_bytes: self.counts.moved_bytes,
             refused: self.counts.refused,
+            work_steps: self.counts.work_steps
+                + self.evictor.steps()
+                + self.counts.evicted.iter().sum::<u64>()
+                + self.index.rebuilt_lines() / LINES_OF_A_STEP,
         }
     }
 

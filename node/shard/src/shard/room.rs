@@ -10,12 +10,16 @@
 //!   another page, and one of a much larger class where there is no page.
 //! - When free pages are low, a page is emptied, the emptiest of all. Where all are
 //!   full, entries in it go if the policy would let them go, and only the others are moved;
-//!   so a change of value sizes costs few moves.
+//!   so a change of value sizes costs few moves. A write empties as many slots as there are
+//!   in the memory that it takes, so that pages are there for those after it.
+//!
+//! A call does at most what the constants here say, and what it evicts, moves and looks at is
+//! counted ([`ShardStats::work_steps`](crate::ShardStats::work_steps)).
 
-use super::evacuation::{Evacuation, How};
+use super::evacuation::{Evacuation, How, LEAVES_SLICE, LEAVES_URGENT};
 use super::{Eviction, Shard};
 use crate::class::{Class, Kind, PAGE_BYTES};
-use crate::config::Policy;
+use crate::config::{Among, Policy};
 use crate::entry::Stored;
 use crate::index::Found;
 use crate::policy::{Ground, Pages};
@@ -36,8 +40,9 @@ const TIGHT_PAGES: i64 = LOW_PAGES + 4;
 const SPARE_SHARE: u32 = 256;
 const SPARE_PAGES_MAX: u32 = 12;
 
-/// Candidates evicted for one slot.
+/// Candidates evicted for one slot, and the steps of searching after which no more is.
 const VICTIMS_MAX: usize = 16;
+const VICTIM_STEPS: u64 = 512;
 
 /// Free slots of entries beyond a quarter of a page a class, as a share of all: so many are
 /// kept, so that slots of all classes are at hand, and from so many on compaction finds pages
@@ -49,20 +54,31 @@ const FREE_SHARE_PLENTY: u64 = 25;
 const SLOTS_MIN: usize = 16;
 
 /// Slots of the page being emptied that one call empties: while pages are not low, while they
-/// are, and while it is urgent.
+/// are, and while it is urgent. For a large entry it is twice as many as hold what it takes, and
+/// four times as many: some of them move, and the index takes its share.
 const SLOTS_IN_PASSING: usize = 2;
 const SLOTS_LOW: usize = 8;
 const SLOTS_URGENT: usize = 64;
+const SLOTS_MAX: usize = 1_024;
 
 /// Slots of the page being emptied that one slice of an upload, or of [`Shard::tick`], empties.
 const SLOTS_SLICE: usize = 48;
 
+/// Slices that one call makes at most where the reserve is touched: they empty the page with the
+/// most entries that there is. It comes to that where entries of several sizes that were not
+/// there before follow each other, since each begins a page.
+const HASTE_SLICES: usize = 64;
+
+/// Slices of room for one chunk that one call makes: as many as empty a page of small entries
+/// twice.
+const CHUNK_SLICES: usize = 128;
+
+/// Slices without gain after which more would not help.
+const FRUITLESS_SLICES: u32 = 256;
+
 /// Free pages given back to the system in one slice, where the budget was lowered. One took
 /// about 3 µs.
 const PAGES_RELEASED: usize = 8;
-
-/// Pages emptied whole for one write, where the reserve is touched.
-const PAGES_DROPPED_MAX: usize = 8;
 
 /// The state of making room.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +94,8 @@ pub(super) struct Room {
     spare: i64,
     /// Where the search for a page among full ones goes on.
     pub(super) page_hand: u32,
+    /// Slices since one gained anything.
+    fruitless: u32,
 }
 
 impl Shard {
@@ -102,41 +120,31 @@ impl Shard {
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
-        self.discarded.give_back(&mut self.heap);
+        self.give_back();
         self.sweep_flushed();
         if self.index.items() >= self.config.items_max {
-            let mut left = VICTIMS_MAX;
-            while left > 0 && self.index.items() >= self.config.items_max {
-                left -= 1;
-                if !self.evict(Eviction::Policy, now, changes) {
-                    break;
-                }
-            }
+            self.evict_some(VICTIMS_MAX, Eviction::Policy, now, changes, |shard| {
+                shard.index.items() < shard.config.items_max
+            });
         }
         if self.is_tight() {
             self.evict_for(class, now, changes);
-            self.compact(now, changes);
+            self.compact(class, now, changes);
         }
         let pages = if self.is_urgent() { Pages::Short } else { Pages::Free };
         self.evictor.resize(&mut self.heap, &mut self.index, pages);
-        if self.has_room(class) {
-            return Ok(());
-        }
-        // The reserve is touched: whole pages go.
-        for _ in 0..PAGES_DROPPED_MAX {
+        // The reserve is touched: entries go as they lie.
+        for _ in 0..HASTE_SLICES {
             if self.has_room(class) {
-                break;
+                return Ok(());
             }
             if !self.sweep_flushed() && self.may_evict() {
-                self.empty_page(now, changes);
-                for _ in 0..VICTIMS_MAX {
-                    if self.has_room(class) || !self.evict(Eviction::Policy, now, changes) {
-                        break;
-                    }
-                }
+                self.empty_in_haste(SLOTS_URGENT, now, changes);
             }
-            self.discarded.give_back(&mut self.heap);
+            self.give_back();
         }
+        let has_room = |shard: &Self| shard.has_room(class);
+        self.evict_some(VICTIMS_MAX, Eviction::Policy, now, changes, has_room);
         if self.has_room(class) {
             Ok(())
         } else {
@@ -158,18 +166,41 @@ impl Shard {
         if !self.is_tight() {
             return Ok(true);
         }
-        let mut more = self.discarded.give_back(&mut self.heap);
+        let before = (self.heap.slot_bytes_of_all(), self.heap.pages_left());
+        let mut more = self.give_back();
         more |= self.sweep_flushed();
         if self.heap.pages_left() < LOW_PAGES + self.room.spare {
-            self.empty_a_page(SLOTS_SLICE, now, changes);
+            self.empty_a_page(SLOTS_SLICE, None, now, changes);
             more |= self.room.entries.is_some();
+            if !self.judges() {
+                self.evict_some(VICTIMS_MAX, Eviction::Policy, now, changes, |_| false);
+            }
         }
         // What comes after the upload needs pages too.
         if self.heap.pages_left() > URGENT_PAGES + self.room.spare / 2 {
             return Ok(true);
         }
-        if more || self.may_evict() {
+        let gained = self.heap.slot_bytes_of_all() < before.0 || self.heap.pages_left() > before.1;
+        self.room.fruitless = if gained { 0 } else { self.room.fruitless + 1 };
+        let may_help = (more || self.may_evict()) && self.room.fruitless <= FRUITLESS_SLICES;
+        if may_help || self.discarded.waits_for_leases() {
             return Ok(false);
+        }
+        self.room.fruitless = 0;
+        self.counts.refused += 1;
+        Err(WriteError::OutOfMemory)
+    }
+
+    /// Makes room for a chunk in one call, in as many slices as that takes.
+    pub(super) fn make_room_for_chunk(
+        &mut self,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<(), WriteError> {
+        for _ in 0..CHUNK_SLICES {
+            if self.make_room_in_slices(now, changes)? {
+                return Ok(());
+            }
         }
         self.counts.refused += 1;
         Err(WriteError::OutOfMemory)
@@ -223,22 +254,59 @@ impl Shard {
         let least = used.saturating_sub(class.slot_bytes() as u64);
         // Each class has a page that is being filled.
         let open = (self.heap.classes_in_use(Kind::Entry) * PAGE_BYTES / 4) as u64;
-        for _ in 0..VICTIMS_MAX {
-            let used = self.heap.slot_bytes_of(Kind::Entry);
+        self.evict_some(VICTIMS_MAX, Eviction::Policy, now, changes, |shard| {
+            let used = shard.heap.slot_bytes_of(Kind::Entry);
             let free = capacity.saturating_sub(used);
-            let enough = if self.heap.near_slot(class).is_some() {
+            let enough = if shard.heap.near_slot(class).is_some() {
                 free >= open + capacity / FREE_SHARE
             } else {
                 free >= open + capacity / FREE_SHARE_PLENTY
             };
-            if enough || used <= least || !self.evict(Eviction::Policy, now, changes) {
-                break;
+            enough || used <= least
+        });
+    }
+
+    pub(super) fn may_evict(&self) -> bool {
+        match self.evictor.policy() {
+            Policy::NoEviction => false,
+            Policy::Evict { among: Among::All, .. } => true,
+            Policy::Evict { among: Among::WithExpiry, .. } => self.expiring > 0,
+        }
+    }
+
+    /// Whether emptying a full page is worth it: most of its entries may go.
+    pub(super) fn judges(&self) -> bool {
+        match self.evictor.policy() {
+            Policy::NoEviction => false,
+            Policy::Evict { among: Among::All, .. } => true,
+            Policy::Evict { among: Among::WithExpiry, .. } => {
+                self.expiring > self.index.items() / 2
             }
         }
     }
 
-    pub(super) fn may_evict(&self) -> bool {
-        self.evictor.policy() != Policy::NoEviction
+    /// Evicts the policy's next candidates until there are enough, at most so many, and no more
+    /// once searching for them took long. Returns whether there was one.
+    fn evict_some(
+        &mut self,
+        most: usize,
+        why: Eviction,
+        now: Millis,
+        changes: &mut impl Changes,
+        enough: impl Fn(&Self) -> bool,
+    ) -> bool {
+        let steps = self.evictor.steps();
+        let mut evicted = false;
+        for _ in 0..most {
+            if enough(self)
+                || self.evictor.steps() - steps > VICTIM_STEPS
+                || !self.evict(why, now, changes)
+            {
+                break;
+            }
+            evicted = true;
+        }
+        evicted
     }
 
     /// Evicts the policy's next candidate. Returns whether there was one.
@@ -284,31 +352,52 @@ impl Shard {
     }
 
     /// Empties pages of entries a little, as far as the number of pages left asks for it.
-    fn compact(&mut self, now: Millis, changes: &mut impl Changes) {
-        self.compact_index();
+    fn compact(&mut self, class: Class, now: Millis, changes: &mut impl Changes) {
+        self.compact_index(if self.is_urgent() { LEAVES_URGENT } else { LEAVES_SLICE });
         let left = self.heap.pages_left();
-        let slots = if self.is_urgent() {
-            SLOTS_URGENT
-        } else if left < LOW_PAGES + self.room.spare {
-            SLOTS_LOW
-        } else {
-            SLOTS_IN_PASSING
-        };
-        if self.room.entries.is_some() || left < LOW_PAGES + self.room.spare {
-            self.empty_a_page(slots, now, changes);
+        if left < LOW_PAGES + self.room.spare {
+            let least = if self.is_urgent() { SLOTS_URGENT } else { SLOTS_LOW };
+            self.empty_a_page(least, Some(class), now, changes);
+        } else if self.room.entries.is_some() {
+            self.empty_a_page(SLOTS_IN_PASSING, None, now, changes);
         }
     }
 
-    /// Goes on with the page that is being emptied, or begins with one.
-    fn empty_a_page(&mut self, slots: usize, now: Millis, changes: &mut impl Changes) {
+    /// Goes on with the page that is being emptied, or begins with one: so many slots of it, or
+    /// as many as pay for one of a class.
+    fn empty_a_page(
+        &mut self,
+        least: usize,
+        pays_for: Option<Class>,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) {
         if self.room.entries.is_none() {
             self.room.entries = self.choose_page();
         }
-        if self.heap.pages_left() <= RESERVE_PAGES + 1
-            && let Some(evacuation) = &mut self.room.entries
-            && evacuation.how == How::Judge
-        {
-            // Moving what would stay could take the last pages.
+        let (is_urgent, judges) = (self.is_urgent(), self.judges());
+        let Some(evacuation) = &mut self.room.entries else {
+            return;
+        };
+        if is_urgent && evacuation.how == How::Judge && judges {
+            // Where all are in use, judging would move them all, and take the last pages for it.
+            evacuation.how = How::Drop;
+        }
+        let mut slots = least;
+        if let Some(class) = pays_for {
+            let (page, _) = self.heap.slots_of_page(evacuation.page);
+            let price = class.slot_bytes() * page.slots() / PAGE_BYTES;
+            slots = slots.max(if is_urgent { 4 * price } else { 2 * price });
+        }
+        self.empty_slots(slots.min(SLOTS_MAX), now, changes);
+    }
+
+    /// Empties some slots of a page, whatever lies there that may go at all.
+    fn empty_in_haste(&mut self, slots: usize, now: Millis, changes: &mut impl Changes) {
+        if self.room.entries.is_none() {
+            self.room.entries = self.choose_page();
+        }
+        if let Some(evacuation) = &mut self.room.entries {
             evacuation.how = How::Drop;
         }
         self.empty_slots(slots, now, changes);
@@ -329,7 +418,7 @@ impl Shard {
         // On the way down to a lowered budget, `shrink` does that and more.
         let is_down = self.heap.limit() <= self.room.limit;
         if is_down && self.heap.pages_left() < LOW_PAGES + self.room.spare {
-            self.empty_a_page(SLOTS_SLICE, now, changes);
+            self.empty_a_page(SLOTS_SLICE, None, now, changes);
         }
     }
 
@@ -341,10 +430,7 @@ impl Shard {
             return more_memory;
         }
         let before = self.heap.pages_in_use();
-        let mut evicted = false;
-        for _ in 0..VICTIMS_MAX {
-            evicted |= self.evict(Eviction::Budget, now, changes);
-        }
+        let evicted = self.evict_some(VICTIMS_MAX, Eviction::Budget, now, changes, |_| false);
         if self.room.entries.is_none() {
             self.room.entries = self.choose_page();
         }

@@ -1,15 +1,19 @@
 //! Housekeeping: expiry, flushed pages, discarded chunks, compaction, a lowered budget.
 
 use super::Shard;
+use super::evacuation::LEAVES_SLICE;
 use crate::entry::{Placement, Stored};
 use crate::heap::Heap;
 use crate::index::word::Word;
 use crate::index::{Leaf, Mark};
 use crate::types::{Cause, Changes, Expiry, Millis, SPACES, TickOutcome};
-use crate::wheel::{Span, Verdict};
+use crate::wheel::{BLOCK_TIMERS, Span, Verdict};
 
 /// Records of pages looked at for flushed ones in one slice.
 pub(super) const FLUSHED_PAGES: usize = 64;
+
+/// Slots looked at in one slice of a page with large values: each may be a chain to let go.
+const FLUSHED_SLOTS: usize = 64;
 
 /// Entries of one mark that a timer sees to at once; more share 32 bits of slot and hash only
 /// in a shard with millions of keys in one slot.
@@ -41,10 +45,10 @@ impl Shard {
     pub fn tick(&mut self, now: Millis, changes: &mut impl Changes) -> TickOutcome {
         let mut more = self.fire(now, changes);
         more |= self.sweep_flushed();
-        more |= self.discarded.give_back(&mut self.heap);
+        more |= self.give_back();
         self.refill(now, changes);
         more |= self.shrink(now, changes);
-        more |= self.compact_index();
+        more |= self.compact_index(LEAVES_SLICE);
         if self.is_littered() {
             self.sweep(now);
             more = true;
@@ -57,10 +61,23 @@ impl Shard {
         self.wheel.next()
     }
 
+    /// Gives chunks of discarded values back. Returns whether there may be more.
+    pub(super) fn give_back(&mut self) -> bool {
+        let before = self.heap.frees();
+        let more = self.discarded.give_back(&mut self.heap);
+        self.counts.work_steps += self.heap.frees() - before;
+        more
+    }
+
     /// Gives flushed pages back. Returns whether there may be more.
     pub(super) fn sweep_flushed(&mut self) -> bool {
+        if !self.heap.has_flushed() {
+            return false;
+        }
+        // Records lie side by side; slots are about as many.
+        self.counts.work_steps += FLUSHED_SLOTS as u64;
         let discarded = &mut self.discarded;
-        self.heap.sweep_flushed(FLUSHED_PAGES, |heap, handle| {
+        self.heap.sweep_flushed(FLUSHED_PAGES, FLUSHED_SLOTS, |heap, handle| {
             let stored = Stored::read(heap.rest_of_page(handle));
             if stored.placement() == Placement::Chunks {
                 let first = stored.first_chunk();
@@ -79,6 +96,7 @@ impl Shard {
             self.index.prefetch_marked(&self.heap, mark);
         }
         for mark in fired.marks() {
+            self.counts.work_steps += 1;
             self.fire_timer(mark, now, changes);
         }
         true
@@ -135,6 +153,7 @@ impl Shard {
 
     /// Drops the leftovers of one block of timers.
     fn sweep(&mut self, now: Millis) {
+        self.counts.work_steps += BLOCK_TIMERS as u64;
         let index = &self.index;
         self.wheel.sweep(&mut self.heap, |heap, mark, span: Span| {
             let mut verdict = Verdict::Drop;

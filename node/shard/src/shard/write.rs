@@ -197,8 +197,8 @@ impl Shard {
         let mut chain = Chain::new(shape.value_length);
         for mut piece in pieces {
             while !piece.is_empty() {
-                if let Some(class) = chain.wants() {
-                    if let Err(error) = self.make_room(class, now, changes) {
+                if chain.wants().is_some() {
+                    if let Err(error) = self.make_room_for_chunk(now, changes) {
                         self.abandon(&chain);
                         return Err(error);
                     }
