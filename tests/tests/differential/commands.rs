@@ -353,6 +353,8 @@ fn on_the_node(random: &mut StdRng) -> Command {
             "config set nosuch 1",
             "config get databases",
             "config foo",
+            "config resetstat",
+            "config resetstat x",
             "object encoding nosuch",
             "object freq nosuch",
             "object foo x",

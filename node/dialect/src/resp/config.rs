@@ -88,6 +88,11 @@ pub(crate) fn get<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> {
     Ok(Step::Answered)
 }
 
+/// The counters are read by their growth, by others too: they are never set back.
+pub(crate) fn resetstat<'a>(call: &mut Call<'_, 'a>, _: Args<'a>) -> Outcome<'a> {
+    call.ok()
+}
+
 pub(crate) fn set<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> {
     if !args.len().is_multiple_of(2) {
         return Err(Refusal::SYNTAX);

@@ -57,7 +57,7 @@ static CLIENT: [Command; 11] = [
     Command::new("client|list", -2, Group::Connection, ADMIN_ALONE, client::list)
         .since("2.4.0")
         .summary("A line for each connection")
-        .differs("Fields that mean nothing here are 0"),
+        .differs("Fields that mean nothing here are 0; addresses are left out, and so are native clients"),
     Command::new("client|no-evict", 3, Group::Connection, ADMIN, connection::client_no_evict)
         .since("7.0.0")
         .summary("Accepted: no connection is ever evicted")
@@ -141,7 +141,7 @@ static COMMAND: [Command; 6] = [
         .summary("Their names"),
 ];
 
-static CONFIG: [Command; 3] = [
+static CONFIG: [Command; 4] = [
     Command::new("config|get", -3, Group::Server, ADMIN, config::get)
         .since("2.0.0")
         .summary("Settings that match")
@@ -150,6 +150,10 @@ static CONFIG: [Command; 3] = [
         .since("5.0.0")
         .summary("What subcommands there are")
         .differs("Our own words"),
+    Command::new("config|resetstat", 2, Group::Server, ADMIN, config::resetstat)
+        .since("2.0.0")
+        .summary("Accepted: counters are never set back")
+        .differs("Changes nothing, since others read the counters by their growth"),
     Command::new("config|set", -4, Group::Server, ADMIN_ALONE, config::set)
         .since("2.0.0")
         .summary("Change settings")
