@@ -101,9 +101,9 @@ pub struct Sweep {
     pub rate_max: Option<f64>,
     /// Half of it.
     pub half: Option<Point>,
-    /// What loops that only wait make of the rate of `half`, right after it; see
-    /// [`crate::measure::jitter`].
-    pub machine_us: Option<Latency>,
+    /// What loops that only wait make of the rate of `half`, or of the lowest where no rate kept
+    /// the limit, right after it; see [`crate::measure::jitter`].
+    pub machine_us: Latency,
 }
 
 /// Sweeps, and prints.
@@ -145,12 +145,11 @@ pub fn sweep(options: &SweepOptions) -> Result<Sweep, SweepError> {
     let name = subject.name().to_owned();
     subject.close()?;
     let (mut points, rate_max, half) = result?;
-    let machine_us = half.map(|half| {
-        eprintln!("measuring the machine alone");
-        let waits = jitter::measure(half.rate, options.slice * options.reps as u32);
-        let LatencyUs { p50, p99, p99_9, .. } = LatencyUs::of(&waits);
-        Latency { p50, p99, p99_9 }
-    });
+    eprintln!("measuring the machine alone");
+    let rate = half.map_or(options.rate_min.per_second(), |half| half.rate);
+    let waits = jitter::measure(rate, options.slice * options.reps as u32);
+    let LatencyUs { p50, p99, p99_9, .. } = LatencyUs::of(&waits);
+    let machine_us = Latency { p50, p99, p99_9 };
     points.sort_by(|a, b| f64::total_cmp(&a.rate, &b.rate));
     let version = env!("CARGO_PKG_VERSION");
     let config = options.clone();
@@ -266,18 +265,21 @@ fn text(sweep: &Sweep) -> String {
             text.push_str(&format!("\np99 keeps {limit} up to {rate}/s; at half of that:\n"));
             text.push_str(&line(half));
             text.push('\n');
-            if let Some(Latency { p50, p99, p99_9 }) = sweep.machine_us {
-                text.push_str(&format!(
-                    "{:>41}  p50 {:>8}  p99 {:>8}  p99.9 {:>8}\n",
-                    "the machine alone, at that rate",
-                    microseconds(p50),
-                    microseconds(p99),
-                    microseconds(p99_9),
-                ));
-            }
         }
         _ => text.push_str(&format!("\np99 keeps {limit} at none of these rates\n")),
     }
+    let Latency { p50, p99, p99_9 } = sweep.machine_us;
+    text.push_str(&format!(
+        "{:>41}  p50 {:>8}  p99 {:>8}  p99.9 {:>8}\n",
+        if sweep.half.is_some() {
+            "the machine alone, at that rate"
+        } else {
+            "the machine alone, at the lowest rate"
+        },
+        microseconds(p50),
+        microseconds(p99),
+        microseconds(p99_9),
+    ));
     text
 }
 

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: &[u8]| {
     let Some((choice, bytes)) = input.split_first() else { return };
     let limits = match choice % 4 {
-        0 => DecodeLimits { key_bytes_max: 8, value_bytes_max: 32, frame_bytes_max: 256 },
+        0 => DecodeLimits { frame_bytes_max: 256, ..DecodeLimits::agreed(8, 32) },
         1 => DecodeLimits::BEFORE_HELLO,
         2 => DecodeLimits::agreed(100, VALUE_BYTES_MAX),
         _ => DecodeLimits::default(),
