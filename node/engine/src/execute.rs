@@ -170,8 +170,11 @@ impl Executor {
             Request::Touch { key, ttl, condition } => {
                 self.counters.requests_other += 1;
                 let key = self.key_of(head.space, key);
+                // First, since there may be no room for a version: nothing was changed then.
+                let version = self.version_if_wanted(head, &key, at)?;
                 self.touch(&key, ttl, condition, at)?;
-                Reply::Done { version: self.version_if_wanted(head, &key, at)? }
+                let is_there = self.shard.peek(&key, at).is_some();
+                Reply::Done { version: version.filter(|_| is_there) }
             }
             Request::Count(count) => self.count(head, &count, at)?,
             Request::Extend { key, value, side, absent } => {
@@ -188,12 +191,19 @@ impl Executor {
                         Reply::Number { number, version: None }
                     }
                     Absent::Miss => {
+                        // With the value, since there may be no room for a version after it.
+                        let version = match head.want_version {
+                            WantVersion::Yes => {
+                                Some(EntryVersion::Shard(self.shard.next_version()))
+                            }
+                            WantVersion::No => None,
+                        };
                         self.shard
-                            .extend(&key, value, end, at, &mut self.changes)
+                            .extend(&key, value, end, version, at, &mut self.changes)
                             .map_err(refused)?
                             .then_some(())
                             .ok_or(Status::NotFound)?;
-                        Reply::Done { version: self.version_if_wanted(head, &key, at)? }
+                        Reply::Done { version: version.map(number) }
                     }
                 }
             }

@@ -292,7 +292,9 @@ impl World {
         let more = self.value();
         let end = [End::Append, End::Prepend][self.random.random_range(0..2)];
         let there = self.model.live(&name).is_some();
-        let result = self.shard.extend(key, &more, end, self.model.now, &mut self.model);
+        let version = [None, Some(EntryVersion::Caller(9))][self.random.random_range(0..2)];
+        let now = self.model.now;
+        let result = self.shard.extend(key, &more, end, version, now, &mut self.model);
         match result {
             Ok(true) => {
                 assert!(there);
@@ -311,7 +313,8 @@ impl World {
                     };
                     assert_eq!(value, joined);
                 }
-                let item = Item { value, user_flags, expiry, version: None };
+                assert_eq!(read.version, version);
+                let item = Item { value, user_flags, expiry, version };
                 self.model.items.insert(name, item);
             }
             Ok(false) => assert!(self.model.live(&name).is_none()),

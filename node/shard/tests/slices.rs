@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use corelane_shard::{
-    Cause, Change, Changes, Cursor, Expiry, Millis, Shard, ShardConfig, TickOutcome, Write,
+    Cause, Change, Changes, Cursor, End, Expiry, Millis, Shard, ShardConfig, TickOutcome, Write,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -460,6 +460,10 @@ fn no_allocation_is_large() {
                 shard.upload(&mut upload, rest, Millis(1), &mut ()).expect("room");
             }
             shard.finish_upload(upload, &key, Write::value(&[]), Millis(1), &mut ()).expect("room");
+            let extended = shard.extend(&key, b"end", End::Append, None, Millis(1), &mut ());
+            assert_eq!(extended, Ok(true));
+            let entry = shard.peek(&key, Millis(1)).expect("there");
+            assert_eq!(entry.value.len(), value.len() + 3);
         }
         shard.set_budget(32 << 20);
         while shard.tick(Millis(1), &mut ()) == TickOutcome::More {}

@@ -76,7 +76,7 @@ impl Executor {
     ) -> Outcome<u64> {
         // Room for the longer value may be made at the cost of the entry itself, so this is
         // looked at last.
-        if !self.shard.extend(key, value, end, at, &mut self.changes).map_err(refused)? {
+        if !self.shard.extend(key, value, end, None, at, &mut self.changes).map_err(refused)? {
             let write = Write { expiry, ..Write::value(value) };
             self.write(key, write, at)?;
         }

@@ -6,7 +6,7 @@ use crate::entry::{LARGE_BYTES, Placement, Shape, Stored};
 use crate::heap::Handle;
 use crate::index::word::Word;
 use crate::index::{Absent, Found, Mark};
-use crate::large::Chain;
+use crate::large::{Chain, Lease};
 use crate::types::{
     Cause, Changes, End, EntryVersion, Expiry, KEY_BYTES_MAX, Key, Millis, Write, WriteError,
 };
@@ -50,8 +50,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Adds to a value, keeping flags and expiry; a version is dropped, since the value is
-    /// another. Returns whether there was an entry.
+    /// Adds to a value, keeping flags and expiry; the version that it had is dropped, since the
+    /// value is another, and `version` is stored. Returns whether there was an entry.
     ///
     /// # Errors
     /// See [`WriteError`]; nothing was changed then, but others may have been evicted.
@@ -60,6 +60,7 @@ impl Shard {
         key: &Key<'_>,
         value: &[u8],
         end: End,
+        version: Option<EntryVersion>,
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<bool, WriteError> {
@@ -67,21 +68,26 @@ impl Shard {
             return Ok(false);
         };
         let (old_length, expiry) = (entry.value.len(), entry.expiry);
-        let write = Write { value, user_flags: entry.user_flags, expiry, version: None };
+        let write = Write { value, user_flags: entry.user_flags, expiry, version };
         let shape = self.shape(key, &write, old_length + value.len())?;
         self.make_room(Class::of_entry(shape.bytes), now, changes)?;
         // Making room may have taken the entry itself.
         let Some(entry) = self.peek(key, now) else {
             return Ok(false);
         };
-        // One copy of the old value, since its bytes lie where the new one may be written.
-        let old = entry.value.to_vec();
-        let pieces = match end {
-            End::Append => [&old[..], value],
-            End::Prepend => [value, &old[..]],
-        };
-        let source = self.store_value(&shape, pieces, now, changes)?;
-        self.put(key, &shape, source, now, changes)?;
+        if let Some(old) = entry.value.lease() {
+            let first = self.join(&shape, old, value, end, now, changes)?;
+            self.put(key, &shape, Source::Chain(first), now, changes)?;
+        } else {
+            // One copy of the old value, since its bytes lie where the new one may be written.
+            let old = entry.value.to_vec();
+            let pieces = match end {
+                End::Append => [&old[..], value],
+                End::Prepend => [value, &old[..]],
+            };
+            let source = self.store_value(&shape, pieces, now, changes)?;
+            self.put(key, &shape, source, now, changes)?;
+        }
         report(changes, key, Cause::Extended);
         Ok(true)
     }
@@ -195,25 +201,72 @@ impl Shard {
             return Ok(Source::Bytes(pieces));
         }
         let mut chain = Chain::new(shape.value_length);
-        for mut piece in pieces {
-            while !piece.is_empty() {
-                if chain.wants().is_some() {
-                    if let Err(error) = self.make_room_for_chunk(now, changes) {
-                        self.abandon(&chain);
-                        return Err(error);
-                    }
-                    chain.add_chunk(&mut self.heap);
-                }
-                let written = chain.write(&mut self.heap, piece);
-                piece = &piece[written..];
-            }
+        let written =
+            pieces.iter().try_for_each(|piece| self.fill(&mut chain, piece, now, changes));
+        Ok(Source::Chain(self.whole(shape, chain, written, now, changes)?))
+    }
+
+    /// Stores a large value that is another with something added. The old one is leased, so that
+    /// it stays while room is made for the new one, whatever becomes of its entry.
+    fn join(
+        &mut self,
+        shape: &Shape,
+        mut old: Lease,
+        value: &[u8],
+        end: End,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<Handle, WriteError> {
+        let mut chain = Chain::new(shape.value_length);
+        let (before, after) = match end {
+            End::Append => (&[][..], value),
+            End::Prepend => (value, &[][..]),
+        };
+        let mut written = self.fill(&mut chain, before, now, changes);
+        while let Some(piece) = old.take().filter(|_| written.is_ok()) {
+            written = self.fill(&mut chain, piece.bytes(), now, changes);
         }
+        let written = written.and_then(|()| self.fill(&mut chain, after, now, changes));
+        self.whole(shape, chain, written, now, changes)
+    }
+
+    /// Writes bytes to the end of a chain, making room for its chunks.
+    fn fill(
+        &mut self,
+        chain: &mut Chain,
+        mut bytes: &[u8],
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<(), WriteError> {
+        while !bytes.is_empty() {
+            if chain.wants().is_some() {
+                self.make_room_for_chunk(now, changes)?;
+                chain.add_chunk(&mut self.heap);
+            }
+            let written = chain.write(&mut self.heap, bytes);
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// A chain that was written, with room for its entry: the first of its chunks. Where
+    /// something went wrong it is abandoned.
+    fn whole(
+        &mut self,
+        shape: &Shape,
+        chain: Chain,
+        written: Result<(), WriteError>,
+        now: Millis,
+        changes: &mut impl Changes,
+    ) -> Result<Handle, WriteError> {
         // Making room for the chunks may have used up what was made for the entry.
-        if let Err(error) = self.make_room(Class::of_entry(shape.bytes), now, changes) {
+        let made =
+            written.and_then(|()| self.make_room(Class::of_entry(shape.bytes), now, changes));
+        if let Err(error) = made {
             self.abandon(&chain);
             return Err(error);
         }
-        Ok(Source::Chain(chain.first().expect("a large value has bytes")))
+        Ok(chain.first().expect("a large value has bytes"))
     }
 
     /// Gives a chain back that no entry has got.
