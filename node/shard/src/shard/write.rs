@@ -75,11 +75,13 @@ impl Shard {
         let Some(entry) = self.peek(key, now) else {
             return Ok(false);
         };
-        if let Some(old) = entry.value.lease() {
+        let is_large = shape.placement() == Placement::Chunks;
+        if let Some(old) = entry.value.lease().filter(|_| is_large) {
             let first = self.join(&shape, old, value, end, now, changes)?;
             self.put(key, &shape, Source::Chain(first), now, changes)?;
         } else {
-            // One copy of the old value, since its bytes lie where the new one may be written.
+            // One copy of the old value, since its bytes lie where the new one may be written. It
+            // is short, also where it came as an upload and lies in a chunk.
             let old = entry.value.to_vec();
             let pieces = match end {
                 End::Append => [&old[..], value],
