@@ -3,7 +3,8 @@
 //!
 //! What must hold whatever happens: no value that was never written to its key, hence no reply to
 //! the wrong caller; no request without an answer or an error by its deadline; nothing read that
-//! is older than what was acknowledged, and nothing after an acknowledged delete. A node that
+//! is older than what was acknowledged, and nothing after an acknowledged delete. What clients send
+//! again stays a tenth of what they are asked for, and no write is among it. A node that
 //! dies takes its share of the keys with it and no other.
 //!
 //! ```text
@@ -14,12 +15,15 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use corelane_client::{Client, DeleteOutcome, Error, SetOptions, Value};
 use rustix::process::Signal;
 
+use crate::frames::{Counting, Sent};
 use crate::process::{Io, Node, WAIT_MAX};
 use crate::soak::{Random, seconds};
 
@@ -32,6 +36,10 @@ const WORKERS: u64 = 4;
 const KEYS: usize = 40;
 /// Keys of the test itself, to see what dies with a node.
 const OWN_KEYS: usize = 1_000;
+/// What clients may send again, in percent of the requests, and what they may save up.
+const RETRY_PERCENT: u64 = 10;
+/// See [`RETRY_PERCENT`].
+const RETRIES_SAVED_MAX: u64 = 100;
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_millis(400);
 /// The longest pause of a node, in milliseconds: some requests outlive it, others do not.
@@ -52,8 +60,12 @@ fn start(io: Io, directory: &Path, node: usize) -> Node {
     Node::start(io, &["--listen", &socket, "--node-name", &name, "--topology", topology])
 }
 
-async fn connect(nodes: &[String]) -> Client {
-    Client::builder().nodes(nodes.to_vec()).timeout(TIMEOUT).connect().await.expect("nodes are up")
+async fn connect(nodes: &[String]) -> (Client, Arc<Sent>) {
+    let counting = Counting::default();
+    let sent = Arc::clone(&counting.sent);
+    let builder = Client::builder().nodes(nodes.to_vec()).timeout(TIMEOUT);
+    let client = builder.connector(Arc::new(counting)).connect().await.expect("nodes are up");
+    (client, sent)
 }
 
 /// The number that stands in a value of a key.
@@ -88,6 +100,9 @@ struct Known {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     requests: u64,
+    /// Gets and sets asked of the client, those of several keys at once left out of the gets.
+    gets: u64,
+    sets: u64,
     hits: u64,
     misses: u64,
     failed: u64,
@@ -151,10 +166,12 @@ async fn work(client: Client, process: u64, worker: u64, until: Instant) -> Seen
         let known = &mut all[at];
         match random.choose(20) {
             0..=6 => {
+                seen.gets += 1;
                 let result = ended(client.get(&known.key)).await;
                 seen.read(known, result);
             }
             7..=12 => {
+                seen.sets += 1;
                 known.tried += 1;
                 let number = known.tried;
                 let result = ended(client.set(&known.key, value_of(&known.key, number))).await;
@@ -177,6 +194,7 @@ async fn work(client: Client, process: u64, worker: u64, until: Instant) -> Seen
             }
             17 => {
                 let some = &mut all[at..(at + 8).min(KEYS)];
+                seen.sets += some.len() as u64;
                 some.iter_mut().for_each(|known| known.tried += 1);
                 let entries: Vec<(String, String)> = some
                     .iter()
@@ -189,6 +207,7 @@ async fn work(client: Client, process: u64, worker: u64, until: Instant) -> Seen
             }
             _ => {
                 // Another's key, of which only the form is known.
+                seen.gets += 1;
                 let worker = random.choose(WORKERS);
                 let key = key(random.choose(PROCESSES), worker, at);
                 match ended(client.get(&key)).await {
@@ -209,8 +228,8 @@ fn child(told: &str) {
     let nodes: Vec<String> = words.map(str::to_owned).collect();
     let until = Instant::now() + Duration::from_secs(seconds());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let seen = runtime.expect("a runtime").block_on(async {
-        let client = connect(&nodes).await;
+    let (seen, sent) = runtime.expect("a runtime").block_on(async {
+        let (client, sent) = connect(&nodes).await;
         let mut workers = Vec::new();
         for worker in 0..WORKERS {
             workers.push(tokio::spawn(work(client.clone(), process, worker, until)));
@@ -220,16 +239,22 @@ fn child(told: &str) {
             // A worker that panics has said why, and ends the process with it.
             let part = worker.await.expect("the worker found nothing wrong");
             seen.requests += part.requests;
+            seen.gets += part.gets;
+            seen.sets += part.sets;
             seen.hits += part.hits;
             seen.misses += part.misses;
             seen.failed += part.failed;
             seen.stale += part.stale;
         }
-        seen
+        (seen, sent)
     });
+    let [gets, sets] = [&sent.gets, &sent.sets].map(|sent| sent.load(Ordering::Relaxed));
     // In one piece: the others write at the same time.
-    let line = format!("clients {process}: {seen:?}\n");
+    let line = format!("clients {process}: {seen:?}, {gets} gets and {sets} sets were sent\n");
     eprint!("{line}");
+    let gets_max = seen.gets + seen.gets * RETRY_PERCENT / 100 + RETRIES_SAVED_MAX;
+    assert!(gets <= gets_max, "{gets} gets were sent for {}", seen.gets);
+    assert!(sets <= seen.sets, "{sets} sets were sent for {}: writes are not repeated", seen.sets);
     assert!(seen.hits > 0, "the nodes were of no use");
 }
 
@@ -245,7 +270,7 @@ fn spawn(process: u64, nodes: &[String]) -> Child {
 /// Kills one node: what it had is gone, and nothing else.
 #[tokio::main(flavor = "current_thread")]
 async fn a_death_takes_its_share(specs: &[String], kill: impl FnOnce()) {
-    let client = connect(specs).await.with_timeout(WAIT_MAX);
+    let client = connect(specs).await.0.with_timeout(WAIT_MAX);
     let keys: Vec<String> = (0..OWN_KEYS).map(|number| format!("own {number}")).collect();
     for key in &keys {
         client.set(key, value_of(key, 1)).await.expect("all nodes are up");

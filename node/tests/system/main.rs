@@ -59,6 +59,8 @@ mod cluster;
 
 mod fleet;
 
+mod frames;
+
 mod http;
 
 mod settings;
