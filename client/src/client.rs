@@ -38,8 +38,18 @@ use crate::router::{FIRST_LANE, Router};
 /// [`Error::executed`] says what is known.
 ///
 /// A delete that fails, of several nodes, is remembered by this client and made again before its
-/// node is used again (see [`Client::nodes`]). Up to 8,192 of them are remembered one by one; of the
-/// others, the whole slots are emptied.
+/// node is used again (see [`Client::nodes`]): up to 8,192 one by one for each node; of more, the
+/// whole slots are emptied.
+///
+/// What was acknowledged is what is read, by every client, with these exceptions:
+///
+/// - A write or delete that failed may have taken effect or not. What it was to replace may be read
+///   until its node is reached again by the client that remembers it, and by others for as long as
+///   the entry lives at the most.
+/// - Where [`crate::WhenNodeDown::Gutter`] lets nodes stand in, for up to its time.
+/// - While a topology or list of nodes spreads, from the first that has it to the last: those that
+///   differ do not see each other's writes to the slots that move. With a list alone also what
+///   [`crate::ClientBuilder::warm_up`] says.
 #[derive(Clone, Debug)]
 pub struct Client {
     router: Router,

@@ -56,11 +56,11 @@ impl Router {
         deadline: LocalTime,
     ) -> Result<OwnedReply, Error> {
         let owner = table.owner(slot);
-        table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+        table.admit(owner, self.owed(&asked), self.fleet.clock.now())?;
         self.prepare(table, slot, &asked, deadline).await?;
         let asked = self.asking(table, slot, asked);
         let result = self.requester(table, owner, deadline).one(asked).await;
-        self.judge(table, owner, deleted(&asked), result.as_ref());
+        self.judge(table, owner, self.owed(&asked), result.as_ref());
         self.or_previous(table, slot, asked, result, deadline).await
     }
 
@@ -89,7 +89,7 @@ impl Router {
             let result = match sent {
                 Ok(ticket) => match ticket.await {
                     Outcome::One(result) => {
-                        self.judge(&table, table.owner(slot), deleted(asked), result.as_ref());
+                        self.judge(&table, table.owner(slot), self.owed(asked), result.as_ref());
                         result
                     }
                     Outcome::Series { .. } => unreachable!("{:?} is no series", asked.expected),
@@ -114,11 +114,11 @@ impl Router {
         let slot = slot_of(key);
         let owner = table.owner(slot);
         let sending = async {
-            table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+            table.admit(owner, self.owed(&asked), self.fleet.clock.now())?;
             self.prepare(table, slot, &asked, deadline).await?;
             let sent = self.requester(table, owner, deadline).start(asked).await;
             if let Err(error) = &sent {
-                table.judge(owner, deleted(&asked), Err(error));
+                table.judge(owner, self.owed(&asked), Err(error));
             }
             sent
         };
@@ -132,7 +132,7 @@ impl Router {
         let slot = slot_of(asked.request.key().expect("requests without a key go everywhere"));
         let owner = table.owner(slot);
         let sending = async {
-            table.admit(owner, deleted(&asked), self.fleet.clock.now())?;
+            table.admit(owner, self.owed(&asked), self.fleet.clock.now())?;
             self.prepare(&table, slot, &asked, deadline).await?;
             self.requester(&table, owner, deadline).unanswered(asked).await
         };
@@ -238,6 +238,18 @@ impl Router {
         join_all(asking.collect()).await
     }
 
+    /// The key that a request's node must not have as it was, should it not get the request: one that
+    /// is deleted, under whatever condition, or that a stand-in is given a new value of.
+    fn owed<'a>(&self, asked: &Asked<'a>) -> Option<&'a [u8]> {
+        match (asked.request, self.fleet.when_node_down) {
+            (Request::Delete { key, .. }, _) => Some(key),
+            (request, WhenNodeDown::Gutter { .. }) if asked.effect == Effect::Write => {
+                request.key()
+            }
+            _ => None,
+        }
+    }
+
     /// Whether another node, or a miss, may take a failed request's place.
     fn may_stand_in(&self, table: &Table, effect: Effect, error: &Error) -> bool {
         if table.is_single() {
@@ -317,14 +329,6 @@ pub(crate) fn is_miss(result: &Result<OwnedReply, Error>) -> bool {
 
 pub(crate) fn miss() -> Result<OwnedReply, Error> {
     Ok(OwnedReply::Failed { status: Status::NotFound, message: "".into() })
-}
-
-/// The key that a request deletes, under whatever condition.
-fn deleted<'a>(asked: &Asked<'a>) -> Option<&'a [u8]> {
-    match asked.request {
-        Request::Delete { key, .. } => Some(key),
-        _ => None,
-    }
 }
 
 /// Splits some of the keys by node.

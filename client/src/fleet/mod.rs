@@ -53,9 +53,10 @@ pub enum WhenNodeDown {
     /// ("gutter", Nishtala and others, "Scaling Memcache at Facebook", 2013). Where none is up,
     /// as [`WhenNodeDown::Miss`].
     ///
-    /// A client that still reaches the node reads its entries meanwhile, and entries of the
-    /// stand-in may be read again when the node fails a second time: both for no longer than
-    /// this.
+    /// A client that still reaches the node reads its entries meanwhile, until those that were
+    /// written are removed when this client reaches it again; and entries of the stand-in may be read
+    /// again when the node fails a second time, for no longer than this. Nodes that were told a
+    /// topology answer for their own slots only: there it is as [`WhenNodeDown::Miss`].
     Gutter {
         /// How long entries live on a node that stands in, at the most.
         ttl: Duration,
@@ -113,8 +114,12 @@ impl Table {
         &self.members[self.topology.owner(slot).index()]
     }
 
-    /// The node that stands in for a slot's owner: the next of the ring that is up.
+    /// The node that stands in for a slot's owner: the next of the ring that is up. Nodes that have
+    /// a topology answer for their own slots only.
     pub(crate) fn stand_in(&self, slot: Slot) -> Option<&Arc<Member>> {
+        if self.held != Epoch(0) {
+            return None;
+        }
         let others = &self.topology.owners(slot)[1..];
         others.iter().map(|index| &self.members[index.index()]).find(|member| !member.is_down())
     }

@@ -207,6 +207,23 @@ async fn another_node_stands_in_for_a_while() {
 }
 
 #[tokio::test]
+async fn what_a_stand_in_was_given_is_not_read_as_it_was_before() {
+    let mut nodes = three().await;
+    let client = connect(&nodes, WhenNodeDown::Gutter { ttl: Duration::from_secs(5) }).await;
+    let key = keys().into_iter().find(|key| client.node_of(key) == "c").unwrap();
+    client.set(&key, "old").await.unwrap();
+    nodes[2].kill().await;
+    until_down(&client, "c").await;
+    client.set(&key, "new").await.unwrap();
+
+    // It comes back with what it had.
+    nodes[2].restart().await;
+    until_up(&client, "c").await;
+    assert!(client.get(&key).await.unwrap().is_none());
+    assert!(!nodes[2].has(&key));
+}
+
+#[tokio::test]
 async fn a_failed_delete_is_made_before_its_node_is_trusted() {
     let mut nodes = three().await;
     let client = connect(&nodes, WhenNodeDown::Miss).await;

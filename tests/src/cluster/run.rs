@@ -20,13 +20,13 @@ const CLIENTS: usize = 2;
 /// Workers of each client, which make requests at the same time.
 const WORKERS: usize = 3;
 /// Requests of each worker.
-const REQUESTS: u64 = 24;
+const REQUESTS: u64 = 30;
 /// Between two accidents or changes, in milliseconds.
 const QUIET_MS: std::ops::Range<u64> = 5..160;
 /// Longest time that a topology takes to a node, in milliseconds.
 const NEWS_MS: std::ops::Range<u64> = 0..60;
 /// How long a node is dead or stopped, or cut off from a client, in milliseconds.
-const OUTAGE_MS: std::ops::Range<u64> = 5..500;
+const OUTAGE_MS: std::ops::Range<u64> = 5..1_200;
 /// How long clients and nodes keep slots warm that move, where they do, in milliseconds.
 const WARM_UP_MS: u64 = 500;
 /// How long entries live on a node that stands in for another, in milliseconds.

@@ -12,7 +12,7 @@ use crate::cluster::net::{MS, Net};
 use crate::cluster::record::{Expected, SharedRecord};
 
 /// How long a request may take.
-pub(super) const TIMEOUT_MS: u64 = 400;
+pub(super) const TIMEOUT_MS: u64 = 220;
 /// By how much a request may end after its deadline, since timers are whole milliseconds.
 const LATE_MS_MAX: u64 = 2;
 /// Longest pause between two requests of a worker.
