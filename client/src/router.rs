@@ -9,7 +9,7 @@ use corelane_ring::{Slot, slot_of};
 
 use crate::clock::LocalTime;
 use crate::connection::Ticket;
-use crate::error::{Error, Executed};
+use crate::error::Error;
 use crate::fleet::member::Member;
 use crate::fleet::{Fleet, Moving, Table, WhenNodeDown};
 use crate::join::join_all;
@@ -263,8 +263,8 @@ impl Router {
             error,
             Error::Timeout { .. } | Error::Disconnected { .. } | Error::Unreachable(_)
         );
-        let harmless = effect == Effect::Read || error.executed() == Executed::No;
-        gutter && lost && harmless && self.fleet.retries.take()
+        // A write that a stand-in took would not be seen: reads still go to the node.
+        gutter && lost && effect == Effect::Read && self.fleet.retries.take()
     }
 
     /// The result of a request, or what takes its place where its node is down.

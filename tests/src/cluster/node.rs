@@ -78,6 +78,15 @@ struct CoreState {
     due_us: u64,
 }
 
+/// Who says which node has which slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The nodes, by topologies that they are told.
+    Topologies,
+    /// The clients, by the list of nodes; these take whatever comes.
+    List,
+}
+
 /// Whether the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -97,6 +106,7 @@ pub(super) struct Node {
     life: Life,
     /// The last topology that it was told, which it keeps when it dies.
     view: Arc<ClusterView>,
+    order: Order,
     warm_up_ms: u64,
     /// Later ones, and when they arrive.
     coming: VecDeque<(u64, Arc<Topology>)>,
@@ -107,14 +117,14 @@ impl Node {
         name: NodeName,
         cores: u16,
         topology: &Topology,
-        warm_up_ms: u64,
+        (order, warm_up_ms): (Order, u64),
         random: &mut SmallRng,
     ) -> Node {
         let clock = (random.random_range(0..1 << 40), random.random_range(9_990..10_010));
         let view = ClusterView::first(cores, topology.clone(), &name);
         let view = Arc::new(view.expect("a small topology"));
         let (cores, coming, life) = (Vec::new(), VecDeque::new(), Life::Runs);
-        let mut node = Node { name, cores, clock, life, view, warm_up_ms, coming };
+        let mut node = Node { name, cores, clock, life, view, order, warm_up_ms, coming };
         node.start(0, random);
         node
     }
@@ -142,7 +152,7 @@ impl Node {
             core,
             cores,
             node_name: self.name.to_string(),
-            cluster: Some(Arc::clone(&view)),
+            cluster: (self.order == Order::Topologies).then(|| Arc::clone(&view)),
             shard: ShardConfig::new(SHARD_BYTES, |key| slot_of(key).number()),
             value_bytes_max: 1 << 20,
             default_ttl: DefaultTtl::Never,

@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::cluster::net::{MS, Net};
-use crate::cluster::node::Node;
+use crate::cluster::node::{Node, Order};
 use crate::cluster::record::SharedRecord;
 use crate::cluster::topologies::{NODES_MAX, Topologies, name};
 use crate::cluster::worker::{Counts, KEYS, TIMEOUT_MS, Worker};
@@ -60,6 +60,7 @@ struct World {
     record: SharedRecord,
     topologies: Topologies,
     topology: Arc<Topology>,
+    order: Order,
     next_accident_us: u64,
     report: Report,
 }
@@ -79,9 +80,11 @@ async fn play(seed: u64) -> Report {
     let net = Net::new(SmallRng::seed_from_u64(random.next_u64()));
     let record = SharedRecord::new(CLIENTS * WORKERS * KEYS);
     let warm_up_ms = if random.random_bool(0.6) { WARM_UP_MS } else { 0 };
-    let mut world = World::new(net.clone(), record.clone(), warm_up_ms, &mut random);
+    let order = if random.random_bool(0.8) { Order::Topologies } else { Order::List };
+    let order = (order, warm_up_ms);
+    let mut world = World::new(net.clone(), record.clone(), order, &mut random);
     let topology = Arc::clone(&world.topology);
-    let work = work(net.clone(), record, topology, warm_up_ms, random);
+    let work = work(net.clone(), record, topology, order, random);
     let mut work = std::pin::pin!(work);
     loop {
         let next_us = world.turn();
@@ -103,7 +106,7 @@ async fn work(
     net: Net,
     record: SharedRecord,
     topology: Arc<Topology>,
-    warm_up_ms: u64,
+    (order, warm_up_ms): (Order, u64),
     mut random: SmallRng,
 ) -> Counts {
     let (when_down, gutter_ms) = match random.random_range(0..3) {
@@ -116,7 +119,7 @@ async fn work(
         .iter()
         .map(|node| format!("{}={}", node.name, node.addresses[0]))
         .collect();
-    if random.random_bool(0.7) {
+    if order == Order::Topologies && random.random_bool(0.7) {
         // One is enough to find the others.
         nodes.truncate(1);
     }
@@ -164,20 +167,21 @@ async fn work(
 }
 
 impl World {
-    fn new(net: Net, record: SharedRecord, warm_up_ms: u64, random: &mut SmallRng) -> World {
+    fn new(net: Net, record: SharedRecord, order: (Order, u64), random: &mut SmallRng) -> World {
         let topologies = Topologies::new(random);
         let topology = topologies.current();
         let mut nodes = BTreeMap::new();
         for number in 0..NODES_MAX {
             let name = name(number);
             let cores = random.random_range(1..=2);
-            let node = Node::new(name.clone(), cores, &topology, warm_up_ms, random);
+            let node = Node::new(name.clone(), cores, &topology, order, random);
             nodes.insert(name, node);
         }
         let next_accident_us = random.random_range(QUIET_MS) * MS;
         let random = SmallRng::seed_from_u64(random.next_u64());
         let report = Report::default();
-        World { random, net, nodes, record, topologies, topology, next_accident_us, report }
+        let order = order.0;
+        World { random, net, nodes, record, topologies, topology, order, next_accident_us, report }
     }
 
     /// Does all that is due, and says when more is.
@@ -206,7 +210,7 @@ impl World {
         let node = self.nodes.values_mut().nth(at).expect("within their number");
         let mut net = self.net.lock();
         match self.random.random_range(0..10) {
-            0..=1 => {
+            0..=1 if self.order == Order::Topologies => {
                 self.topology = self.topologies.change(&mut self.random);
                 self.report.changes += 1;
                 for node in self.nodes.values_mut() {

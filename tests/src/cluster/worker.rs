@@ -99,6 +99,8 @@ impl Worker {
         match result {
             Ok(Some(value)) => {
                 self.counts.hits += 1;
+                // A stand-in may have served just now.
+                self.look_around();
                 self.record.lock().read(key, &value.bytes, expected);
             }
             Ok(None) => self.counts.misses += 1,
