@@ -53,13 +53,12 @@ fn nodes_and_topologies_change_under_their_clients() {
     let reports = reports.into_inner().expect("nobody panicked with it");
     let total = |number: fn(&Report) -> u64| reports.iter().map(number).sum::<u64>();
     type Number = fn(&Report) -> u64;
-    let happened: [(&str, Number); 12] = [
+    let happened: [(&str, Number); 11] = [
         ("requests", |report| report.counts.requests),
         ("hits", |report| report.counts.hits),
         ("misses", |report| report.counts.misses),
         ("failed", |report| report.counts.failed),
         ("writes of unknown outcome", |report| report.counts.uncertain),
-        ("excused reads", |report| report.excused),
         ("entries warmed", |report| report.warmed),
         ("topologies", |report| report.changes),
         ("deaths", |report| report.deaths),
@@ -67,7 +66,8 @@ fn nodes_and_topologies_change_under_their_clients() {
         ("cuts", |report| report.cuts),
         ("broken connections", |report| report.losses),
     ];
-    eprint!("{} seeds", reports.len());
+    // Stale reads that may be are rare, and there need not be any.
+    eprint!("{} seeds, {} excused reads", reports.len(), total(|report| report.excused));
     happened.iter().for_each(|(name, number)| eprint!(", {} {name}", total(*number)));
     eprintln!();
     if replayed.is_none() {
