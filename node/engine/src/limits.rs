@@ -36,8 +36,9 @@ pub const OUTPUT_BYTES_SCARCE: usize = 16 << 10;
 pub const LEASE_BYTES_MIN: usize = 16 << 10;
 
 /// Bytes of a frame from which a set is taken piece by piece: its value goes into the shard as
-/// it comes. Shorter ones are collected.
-pub const UPLOAD_BYTES_MIN: usize = 64 << 10;
+/// it comes, which makes room in slices. Shorter ones are collected, since any connection may have
+/// so much.
+pub const UPLOAD_BYTES_MIN: usize = INPUT_BYTES_SMALL + 1;
 
 /// Which part of its budget the values may take that a shard receives piece by piece at a time,
 /// by their announced lengths: one in so many.
