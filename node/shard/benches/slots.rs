@@ -4,7 +4,7 @@
 //! keys lie in two shards: in slot order, as the shard has it, and in hash order, which is the
 //! same index with tables that are chosen by the keys' hash instead. There, whoever wants one
 //! slot's entries walks all of them. Then the time of reading one entry where all keys are in
-//! one slot, and where an enemy who knows the secret chose them to share 12 bits of their hash.
+//! the slots of one core of 64, in one slot, and where an enemy who knows the secret chose them to share 12 bits of their hash.
 //! Times are the thread's own on its CPU.
 
 use corelane_shard::{Cursor, Key, Millis, Shard, ShardConfig, TableHash, TickOutcome, Write};
@@ -41,6 +41,11 @@ fn slot_of(key: &[u8]) -> u16 {
 fn table_of(key: &[u8]) -> u16 {
     let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
     ((number ^ number >> 7).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 50) as u16
+}
+
+/// The slots that one core of 64 has: a flood of them meets one shard.
+fn one_core(key: &[u8]) -> u16 {
+    slot_of(key) / 64
 }
 
 fn one_slot(_: &[u8]) -> u16 {
@@ -184,6 +189,8 @@ fn floods(items: u64) {
     let few: Vec<_> = (0..FLOOD as u64).map(name).collect();
     let spread = Subject::new(items, slot_of).fill(few.iter().copied()).read_ns(&few);
     println!("  over all slots                      {spread:>6.0}");
+    let shard = Subject::new(items, one_core).fill(few.iter().copied()).read_ns(&few);
+    println!("  in the slots of one core of 64      {shard:>6.0}");
     let single = Subject::new(items, one_slot).fill(few.iter().copied()).read_ns(&few);
     println!("  in one slot                         {single:>6.0}");
     let subject = Subject::new(items, one_slot);
@@ -194,6 +201,8 @@ fn floods(items: u64) {
     let all: Vec<_> = (0..items).map(name).collect();
     let spread = Subject::new(items, slot_of).fill(all.iter().copied()).read_ns(&all);
     println!("  over all slots                      {spread:>6.0}");
+    let shard = Subject::new(items, one_core).fill(all.iter().copied()).read_ns(&all);
+    println!("  in the slots of one core of 64      {shard:>6.0}");
     let single = Subject::new(items, one_slot).fill(all.iter().copied()).read_ns(&all);
     println!("  in one slot                         {single:>6.0}");
 }

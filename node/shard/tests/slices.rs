@@ -5,7 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use corelane_shard::{
-    Cause, Change, Changes, Cursor, End, Expiry, Millis, Shard, ShardConfig, TickOutcome, Write,
+    Cause, Change, Changes, Cursor, End, Expiry, Millis, Shard, ShardConfig, TableHash,
+    TickOutcome, Write,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -381,6 +382,50 @@ fn a_lowered_budget_is_reached_in_slices() {
     }
     assert!(shard.len() > 1_000_000);
     shard.invariants();
+}
+
+/// Whoever chooses keys that all come to one shard of 64, to one slot, or, knowing the secret, to
+/// one part of a slot's table, makes no call long. The most steps of one call are 1 for keys over all
+/// slots, and 7, 9 and 105 for the chosen ones: the last split a table as often as they share bits.
+#[test]
+fn chosen_keys_make_no_call_long() {
+    let secrets = rapidhash::v3::RapidSecrets::seed(1);
+    let shares_bits =
+        |name: &[u8; 16]| rapidhash::v3::rapidhash_v3_seeded(name, &secrets) >> 52 == 0;
+    let any: Vec<_> = (0..100_000).map(name).collect();
+    let chosen: Vec<_> = (0..).map(name).filter(shares_bits).take(4_000).collect();
+    let mut most = Vec::new();
+    for (names, slot_of) in [
+        (&any, spread as fn(&[u8]) -> u16),
+        (&any, |key| spread(key) / 64),
+        (&any, |_| 77),
+        (&chosen, |_| 77),
+    ] {
+        let hash = TableHash::Rapid { seed: 1 };
+        let config = ShardConfig { hash, ..ShardConfig::new(64 << 20, slot_of) };
+        let mut shard = Shard::new(config).expect("a shard");
+        let mut steps_max = 0;
+        for name in names {
+            let steps = steps_of(&mut shard, |shard| {
+                let key = shard.key(slot_of(name), 0, name);
+                let write = Write::value(&[7; 64]);
+                shard.set(&key, write, Millis(1), &mut ()).expect("room");
+            });
+            steps_max = steps_max.max(steps);
+        }
+        shard.invariants();
+        for name in names {
+            let steps = steps_of(&mut shard, |shard| {
+                let key = shard.key(slot_of(name), 0, name);
+                assert!(shard.get(&key, Millis(1)).is_some());
+                assert!(shard.remove(&key, Millis(1), &mut ()));
+            });
+            steps_max = steps_max.max(steps);
+        }
+        assert!(shard.is_empty());
+        most.push(steps_max);
+    }
+    assert!(most.iter().all(|steps| *steps <= 200), "{most:?}");
 }
 
 /// One slot with over a million keys: leaves as deep as twelve bits and more, whose words keep
