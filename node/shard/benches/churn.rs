@@ -6,9 +6,13 @@
 //! of keys and values in resident memory at its lowest and over the last third, and bytes
 //! written with compaction to bytes written.
 
+mod keys;
+
 use corelane_shard::{Millis, Shard, ShardConfig, Write};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use keys::{name, slot_of};
 
 const MEDIANS: [f64; 5] = [100.0, 400.0, 1500.0, 60.0, 300.0];
 
@@ -17,17 +21,6 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find(|line| line.starts_with("Rss:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)).expect("a size");
     kib.parse::<u64>().expect("a number") * 1024
-}
-
-fn slot_of(key: &[u8]) -> u16 {
-    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
-}
-
-fn name(number: u64) -> [u8; 16] {
-    let mut key = [b'k'; 16];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
 }
 
 /// A standard normal number (Box and Muller 1958).

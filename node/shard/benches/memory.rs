@@ -5,9 +5,12 @@
 //! prints one line per count of items; `--sweep` goes from 1.5 to 4 million in steps of 250
 //! thousand and names the largest.
 
+mod keys;
+
 use corelane_shard::{EntryVersion, Expiry, Millis, Shard, ShardConfig, Write};
 
-const KEY_BYTES: usize = 16;
+use keys::{KEY_BYTES, name, slot_of};
+
 const VALUE_BYTES: usize = 64;
 
 fn resident_bytes() -> u64 {
@@ -15,18 +18,6 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find(|line| line.starts_with("Rss:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)).expect("a size");
     kib.parse::<u64>().expect("a number") * 1024
-}
-
-/// The slot of a key: its number scrambled, since the routing hash is not this crate's.
-fn slot_of(key: &[u8]) -> u16 {
-    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
-}
-
-fn key(number: u64) -> [u8; KEY_BYTES] {
-    let mut key = [b'k'; KEY_BYTES];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
 }
 
 fn main() {
@@ -46,8 +37,8 @@ fn main() {
     let mut number = 0;
     for mark in marks {
         while number < mark {
-            let bytes = key(number);
-            let name = shard.key(slot_of(&bytes), 0, &bytes);
+            let bytes = name(number);
+            let key = shard.key(slot_of(&bytes), 0, &bytes);
             let now = Millis(number / 1_000);
             let expiry = if has("--ttl") {
                 Expiry::At(Millis(now.0 + 3_600_000 + number * 7_919 % 3_600_000))
@@ -60,7 +51,7 @@ fn main() {
                 expiry,
                 version: has("--versions").then_some(EntryVersion::Shard(number)),
             };
-            shard.set(&name, write, now, &mut ()).expect("room");
+            shard.set(&key, write, now, &mut ()).expect("room");
             number += 1;
             if number.is_multiple_of(16) {
                 let _ = shard.tick(now, &mut ());

@@ -7,7 +7,13 @@
 //! the slots of one core of 64, in one slot, and where an enemy who knows the secret chose them to share 12 bits of their hash.
 //! Times are the thread's own on its CPU.
 
+mod clock;
+mod keys;
+
 use corelane_shard::{Cursor, Key, Millis, Shard, ShardConfig, TableHash, TickOutcome, Write};
+
+use clock::thread_ns;
+use keys::{name, slot_of};
 
 const NOW: Millis = Millis(1);
 const VALUE: [u8; 64] = [7; 64];
@@ -18,23 +24,13 @@ const SLOTS_WALKED: (u16, u16) = (64, 2);
 const FLOOD: usize = 4_000;
 
 fn thread_us() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills the struct that it is given.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0);
-    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+    thread_ns() as f64 / 1e3
 }
 
 fn timed<R>(work: impl FnOnce() -> R) -> (R, f64) {
     let start = thread_us();
     let result = work();
     (result, thread_us() - start)
-}
-
-/// The routing slot of a key.
-fn slot_of(key: &[u8]) -> u16 {
-    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
 }
 
 /// What takes the slot's place in hash order: a number that has nothing to do with it.
@@ -50,12 +46,6 @@ fn one_core(key: &[u8]) -> u16 {
 
 fn one_slot(_: &[u8]) -> u16 {
     7
-}
-
-fn name(number: u64) -> [u8; 16] {
-    let mut key = [b'k'; 16];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
 }
 
 /// A shard with its idea of a slot.

@@ -6,6 +6,7 @@
 //! `mimalloc` does by itself. Times are the thread's own on its CPU, so that what else runs
 //! on the machine shows less. The memory is faulted in beforehand, as in a node.
 
+mod keys;
 mod plain;
 
 use std::hint::black_box;
@@ -16,7 +17,8 @@ use criterion::{BatchSize, Throughput, criterion_group, criterion_main};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use plain::{KEY_BYTES, Plain};
+use keys::{KEY_BYTES, name, slot_of};
+use plain::Plain;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -65,17 +67,6 @@ impl Measurement for CpuTime {
 fn items() -> u64 {
     let text = std::env::var("CORELANE_BENCH_ITEMS");
     text.map_or(2_000_000, |text| text.parse().expect("a number of items"))
-}
-
-fn slot_of(key: &[u8]) -> u16 {
-    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
-}
-
-fn name(number: u64) -> [u8; KEY_BYTES] {
-    let mut key = [b'k'; KEY_BYTES];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
 }
 
 fn key<'a>(shard: &Shard, name: &'a [u8]) -> Key<'a> {

@@ -9,28 +9,15 @@
 //! 2 MiB at a time, a few hundred microseconds each. The second one shows the shard alone;
 //! [`Shard::prefaulter`] moves the difference to another thread.
 
+mod clock;
+mod keys;
+
 use corelane_shard::{Expiry, Millis, Shard, ShardConfig, TickOutcome, Write};
 
+use clock::thread_ns;
+use keys::{name, slot_of};
+
 const VALUE: [u8; 64] = [7; 64];
-
-fn thread_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills the struct that it is given.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-fn slot_of(key: &[u8]) -> u16 {
-    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
-}
-
-fn name(number: u64) -> [u8; 16] {
-    let mut key = [b'k'; 16];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
-}
 
 /// Times of single calls.
 #[derive(Default)]

@@ -10,11 +10,15 @@
 //! a node; `mimalloc` keeps what it had in the turn before. `CORELANE_BENCH_HUGE_PAGES` asks for
 //! huge pages for the shard, which `mimalloc` does by itself.
 
+mod clock;
+mod keys;
 mod plain;
 
 use corelane_shard::{HugePages, Key, Millis, Shard, ShardConfig, Write};
 
-use plain::{KEY_BYTES, Plain};
+use clock::thread_ns;
+use keys::{KEY_BYTES, name, slot_of};
+use plain::Plain;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,25 +26,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VALUE: [u8; 64] = [7; 64];
 const OTHER_VALUE: [u8; 64] = [8; 64];
 const NOW: Millis = Millis(1);
-
-fn thread_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills the struct that it is given.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-fn slot_of(key: &[u8]) -> u16 {
-    let number = u64::from_le_bytes(key[..8].try_into().expect("eight bytes"));
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u16
-}
-
-fn name(number: u64) -> [u8; KEY_BYTES] {
-    let mut key = [b'k'; KEY_BYTES];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
-}
 
 /// Names that a batch has.
 const BATCH: usize = 16;

@@ -4,8 +4,7 @@
 use hashbrown::HashTable;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
-/// Bytes of every key.
-pub(crate) const KEY_BYTES: usize = 16;
+use crate::keys::KEY_BYTES;
 
 /// The store. An entry is its key with its value behind.
 pub(crate) struct Plain {
