@@ -139,7 +139,8 @@ impl Node {
         let io = choose_io(config.io);
         let name = RingName::new(config.node_name.as_str())
             .expect("what a configuration allows as a name is allowed everywhere");
-        let topology = Keeper::open(name, cores, config.warm_up_ms, config.topology.clone())?;
+        let topology =
+            Keeper::open(name, cores, config.warm_up_ms.unwrap_or(0), config.topology.clone())?;
         let cluster = topology.in_force();
         if cluster.as_ref().is_some_and(|view| view.own().is_none()) {
             tracing::warn!("the topology has no node {}: this one owns nothing", config.node_name);

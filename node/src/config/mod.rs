@@ -55,8 +55,9 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The file with the topology of the cluster that the node is in, if it is in one.
     pub topology: Option<PathBuf>,
-    /// For how long slots that leave are kept, and slots that come are warmed, in milliseconds.
-    pub warm_up_ms: u64,
+    /// For how long slots that leave are kept, and slots that come are warmed, in milliseconds; if
+    /// they are.
+    pub warm_up_ms: Option<u64>,
     /// Where the cache is served over HTTP, if it is.
     pub http: Option<SocketAddr>,
     /// The data cores.
@@ -121,7 +122,7 @@ impl Config {
             dialects: Dialects::ALL,
             admin: Some(loopback(7401)),
             topology: None,
-            warm_up_ms: 0,
+            warm_up_ms: None,
             http: Some(loopback(7402)),
             cores: Cores::Auto,
             pin: Pin::On,

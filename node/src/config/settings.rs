@@ -197,13 +197,16 @@ pub static SETTINGS: &[Setting] = &[
         heading: Heading::Network,
         help: "For how long after a topology whose epoch is the next one this node keeps what it \
                held of slots that left it, so that clients which warm up copy it to their new \
-               nodes, and lets them copy what comes; 0s: not at all. The same on all nodes",
+               nodes, and lets them copy what comes, or none. The same on all nodes",
         default_words: None,
         read: |config, text| {
-            config.warm_up_ms = parse_duration_ms(text)?;
+            config.warm_up_ms = match text {
+                "none" => None,
+                time => Some(parse_duration_ms(time)?),
+            };
             Ok(())
         },
-        show: |config| Some(format_duration_ms(config.warm_up_ms)),
+        show: |config| Some(or_none(config.warm_up_ms, format_duration_ms)),
     },
     Setting {
         name: "cores",
