@@ -81,12 +81,16 @@ impl Wire {
             }
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
-        socket.connect_timeout(&address, WAIT_MAX)?;
-        if domain != Domain::UNIX {
-            socket.set_tcp_nodelay(true)?;
-        }
         socket.set_read_timeout(Some(WAIT_MAX))?;
         socket.set_write_timeout(Some(WAIT_MAX))?;
+        if domain == Domain::UNIX {
+            // Only who may block waits here for room in the queue of the listener (connect(2)),
+            // as long as a write may take.
+            socket.connect(&address)?;
+        } else {
+            socket.connect_timeout(&address, WAIT_MAX)?;
+            socket.set_tcp_nodelay(true)?;
+        }
         Ok(Wire { socket, received: Vec::new(), taken: 0, clock: MonotonicUs(0) })
     }
 
