@@ -61,16 +61,27 @@ impl Worker {
             assert!(took_ms <= TIMEOUT_MS + LATE_MS_MAX, "a request took {took_ms} ms");
             self.look_around();
         }
+        if self.has_stand_ins() {
+            // What its client owes to a node goes with the client.
+            self.record.lock().stands_in_until_us = u64::MAX;
+        }
         self.counts
     }
 
-    /// Whether its client lets another node stand in for one that is down.
+    /// Whether its client lets another node stand in for one that is down, or has not yet made
+    /// up for it.
+    fn has_stand_ins(&self) -> bool {
+        self.gutter_ms.is_some()
+            && self.client.nodes().iter().any(|node| node.is_down || node.deletes_owed > 0)
+    }
+
     fn look_around(&self) {
         if let Some(gutter_ms) = self.gutter_ms
-            && self.client.nodes().iter().any(|node| node.is_down)
+            && self.has_stand_ins()
         {
             let until_us = self.net.now_us() + (gutter_ms + TIMEOUT_MS) * MS;
-            self.record.lock().stands_in_until_us = until_us;
+            let stands_in_until_us = &mut self.record.lock().stands_in_until_us;
+            *stands_in_until_us = until_us.max(*stands_in_until_us);
         }
     }
 
