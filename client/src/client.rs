@@ -46,7 +46,9 @@ use crate::router::{FIRST_LANE, Router};
 /// - A write or delete that failed may have taken effect or not. What it was to replace may be read
 ///   until its node is reached again by the client that remembers it, and by others for as long as
 ///   the entry lives at the most.
-/// - Where [`crate::WhenNodeDown::Gutter`] lets nodes stand in, for up to its time.
+/// - Where [`crate::WhenNodeDown::Gutter`] lets nodes stand in, for up to its time; and on the node
+///   that was down, by other clients, until the one that was answered by the stand-in has made up
+///   for it, or for as long as the entry lives if that one ended before.
 /// - While a topology or list of nodes spreads, from the first that has it to the last: those that
 ///   differ do not see each other's writes to the slots that move. With a list alone also what
 ///   [`crate::ClientBuilder::warm_up`] says.

@@ -206,7 +206,7 @@ fn check_steps(policy: &str, lengths: [std::ops::Range<usize>; 2], most: u64) {
     shard.invariants();
 }
 
-/// A step takes about 50 to 100 ns. Entries of 80 bytes lie 700 to a page, those of 24 bytes 2,700;
+/// A step takes up to 0.4 µs. Entries of 80 bytes lie 700 to a page, those of 24 bytes 2,700;
 /// in the worst case a write empties one.
 #[test]
 fn writes_do_a_bounded_number_of_steps() {
