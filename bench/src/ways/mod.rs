@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use clap::Args;
 use corelane::config::{Cores, Io};
-use corelane::node::{CorePanicked, StartError};
 use serde::Serialize;
 
 use crate::cli::{count, parse_duration, parse_keys};
 use crate::codec::native::Native;
 use crate::embed::{EmbedOptions, Embedded};
 use crate::generator::session::PIPELINE_MAX;
-use crate::generator::{Drive, DriveError, Outcome, Plan, Task};
+use crate::generator::{Drive, Outcome, Plan, Task};
 use crate::measure::paired::{Samples, Spread};
 use crate::progress::Progress;
 use crate::report::LatencyUs;
@@ -91,18 +90,9 @@ pub struct SpinOptions {
 /// Why there is no comparison.
 #[derive(Debug, thiserror::Error)]
 pub enum WaysError {
-    /// A node did not start.
-    #[error("the node did not start: {0}")]
-    Start(#[from] StartError),
-    /// A node broke.
-    #[error("the node failed: {0}")]
-    Node(#[from] CorePanicked),
-    /// The load could not start.
+    /// What a single run may fail of.
     #[error(transparent)]
-    Drive(#[from] DriveError),
-    /// A node did not take all keys.
-    #[error(transparent)]
-    Fill(#[from] RunError),
+    Run(#[from] RunError),
     /// A node answered wrongly, or not at all.
     #[error("{way}: {reason}")]
     Faulty {
@@ -175,8 +165,8 @@ pub fn cores(options: &CoresOptions) -> Result<ExitCode, WaysError> {
         rows.extend(rotate(&ways, *pipeline, options.connections, &options.turns)?);
     }
     report(&rows, &options.turns)?;
-    one.stop()?;
-    many.stop()?;
+    one.stop().map_err(RunError::from)?;
+    many.stop().map_err(RunError::from)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -196,20 +186,20 @@ pub fn spin(options: &SpinOptions) -> Result<ExitCode, WaysError> {
     }
     let rows = rotate(&ways, 1, options.connections, &options.turns)?;
     report(&rows, &options.turns)?;
-    sleeping.stop()?;
-    spinning.stop()?;
+    sleeping.stop().map_err(RunError::from)?;
+    spinning.stop().map_err(RunError::from)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(cores: u16, spin_us: u64, connections: usize) -> Result<Embedded, StartError> {
-    Embedded::start(&EmbedOptions {
+fn start(cores: u16, spin_us: u64, connections: usize) -> Result<Embedded, RunError> {
+    Ok(Embedded::start(&EmbedOptions {
         cores: Cores::Count(cores),
         memory: None,
         io: Io::Auto,
         connections,
         value_bytes: VALUE_BYTES,
         spin_us,
-    })
+    })?)
 }
 
 /// The generator has the last CPU in every slice: one that the larger node uses as well where
@@ -238,7 +228,7 @@ fn plan(way: &Way<'_>, connections: usize, keys: u64) -> Plan {
 fn fill(node: &Embedded, connections: usize, turns: &TurnOptions) -> Result<(), WaysError> {
     let way = Way { name: "filling", node, steer: Steer::Any };
     let (plan, threads) = (plan(&way, connections, turns.keys), node.threads());
-    let drive = Drive::new(&plan, &threads, || Native)?;
+    let drive = Drive::new(&plan, &threads, || Native).map_err(RunError::from)?;
     Ok(run::fill(&drive, turns.keys)?)
 }
 
@@ -276,11 +266,11 @@ impl Measured {
     ) -> Result<(), WaysError> {
         let faulty = |reason: String| WaysError::Faulty { way: way.name, reason };
         let (plan, threads) = (plan(way, connections, turns.keys), way.node.threads());
-        let drive = Drive::new(&plan, &threads, || Native)?;
+        let drive = Drive::new(&plan, &threads, || Native).map_err(RunError::from)?;
         let before = way.node.traffic();
         let task = Task::Timed { pipeline, warmup: WARMUP, duration: turns.slice, rate: None };
         let Outcome { tally, elapsed, server_cpu_ns, failures, .. } =
-            drive.run(task, &Progress::hidden())?;
+            drive.run(task, &Progress::hidden()).map_err(RunError::from)?;
         if let Some(failure) = failures.first() {
             return Err(faulty(failure.to_string()));
         }

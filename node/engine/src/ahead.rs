@@ -1,7 +1,7 @@
 //! Looking ahead at the requests that have arrived. One by one, each lookup waits for memory
-//! three times, and often a fourth time for what is known of its slot; asked for together, those waits overlap (see the steps of
-//! [`corelane_shard::Shard::prefetch_index`]). What was found out about a key on the way is
-//! kept until its request's turn, so that nothing is hashed twice.
+//! three times, and often a fourth time for what is known of its slot; asked for together, those
+//! waits overlap (see the steps of [`corelane_shard::Shard::prefetch_index`]). What was found out
+//! about a key on the way is kept until its request's turn, so that nothing is hashed twice.
 //!
 //! Where each connection sends one request and waits for its reply, there is nothing to look ahead
 //! at in what one of them has sent, so it is the pieces of all of them that are looked at
