@@ -10,11 +10,10 @@ mod compare;
 mod wire;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use corelane::config::{Config, Cores, Io, ListenAddress};
-use corelane::node::Node;
+use corelane_tests::embedded::start_node;
 use corelane_tests::peer::Peer;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -36,23 +35,6 @@ trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
 type Side = Connection<Box<dyn Stream>>;
-
-/// A Corelane node of two cores, so that half of the keys are at the other core.
-fn start_node() -> (Node, SocketAddr) {
-    let config = Config {
-        listen: vec![ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
-        admin: None,
-        cores: Cores::Count(2),
-        memory: 256 << 20,
-        io: Io::Epoll,
-        ..Config::default()
-    };
-    let node = Node::start(config).expect("the node starts");
-    let [ListenAddress::Tcp(address)] = *node.addresses() else {
-        unreachable!("it was told one TCP address")
-    };
-    (node, address)
-}
 
 /// Both servers, and a second connection to each that changes keys behind the first one's
 /// back.
@@ -288,7 +270,7 @@ fn ending(random: &mut StdRng, pair: &mut Pair) -> Result<(), String> {
 #[test]
 fn a_node_answers_as_redis_does() {
     let redis = Peer::redis();
-    let (node, address) = start_node();
+    let (node, address) = start_node(256 << 20);
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let commands: u64 = number("CORELANE_DIFFERENTIAL_OPS").unwrap_or(COMMANDS);
     let length = commands.div_ceil(STREAMS);

@@ -10,11 +10,10 @@ mod transcript;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use corelane::config::{Config, Cores, Io, ListenAddress};
-use corelane::node::Node;
+use corelane_tests::embedded::start_node;
 use corelane_tests::peer::Peer;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -67,24 +66,6 @@ impl Side {
     }
 }
 
-/// A Corelane node of two cores, so that half of the keys are at the other core.
-fn start_node() -> (Node, SocketAddr) {
-    let config = Config {
-        listen: vec![ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
-        admin: None,
-        http: None,
-        cores: Cores::Count(2),
-        memory: 512 << 20,
-        io: Io::Epoll,
-        ..Config::default()
-    };
-    let node = Node::start(config).expect("the node starts");
-    let [ListenAddress::Tcp(address)] = *node.addresses() else {
-        unreachable!("it was told one TCP address")
-    };
-    (node, address)
-}
-
 /// One stream; how many commands it had.
 fn stream(seed: u64, length: u64, peer: &Peer, corelane: SocketAddr) -> Result<u64, String> {
     let mut random = StdRng::seed_from_u64(seed);
@@ -132,7 +113,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn memcached_and_corelane_answer_alike() {
     let peer = Peer::memcached();
-    let (node, address) = start_node();
+    let (node, address) = start_node(512 << 20);
     let length = number("CORELANE_TEST_OPS").unwrap_or(COMMANDS).div_ceil(STREAMS);
     let seeds = number("CORELANE_TEST_SEED").map_or(0..STREAMS, |seed| seed..seed + 1);
     let mut sent = 0;
