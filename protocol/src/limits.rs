@@ -25,6 +25,9 @@ pub const TOPOLOGY_BYTES_MAX: usize = 1 << 20;
 /// The request id of frames that a node sends unasked (going away). Requests must not use it.
 pub const NOTICE_ID: u32 = u32::MAX;
 
+/// Longest time that an entry lives on a node that stands in for its owner, in milliseconds.
+pub const STAND_IN_TTL_MS_MAX: u64 = 5 * 60 * 1_000;
+
 /// Bytes before the value in the answer to [`crate::Request::GetLeft`]: the milliseconds that the
 /// entry has to live, all bits set where it never expires.
 pub const LEFT_HEAD_BYTES: usize = 8;

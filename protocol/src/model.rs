@@ -51,6 +51,18 @@ pub enum WantVersion {
     Yes,
 }
 
+/// Whether a request is made of a node in place of the one that owns the key's slot, since that
+/// is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StandIn {
+    /// It is made of the owner.
+    #[default]
+    No,
+    /// The node may execute it though the slot is another's. What it writes lives for
+    /// [`crate::limits::STAND_IN_TTL_MS_MAX`] at the most.
+    Yes,
+}
+
 /// What accompanies every request, whatever it asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
@@ -68,6 +80,8 @@ pub struct RequestHead {
     pub deadline: Option<MonotonicUs>,
     /// This request is the part of a multi-get with this index: its reply is framed as that part.
     pub part: Option<u16>,
+    /// Whether the node stands in for another.
+    pub stand_in: StandIn,
 }
 
 /// When an entry that is being written shall expire.
@@ -444,6 +458,27 @@ pub enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// The same request, where what it writes lives for at most so many milliseconds: exactly so
+    /// many, or as many as it asks for, since spreading them could go beyond. One that changes no
+    /// expiry is as it was.
+    pub fn living_at_most(self, ms_max: u64) -> Request<'a> {
+        let shorten = |ttl| match ttl {
+            Ttl::After { ms, .. } => Ttl::After { ms: ms.min(ms_max), jitter: Jitter::Exact },
+            Ttl::Default | Ttl::Never | Ttl::Keep => {
+                Ttl::After { ms: ms_max, jitter: Jitter::Exact }
+            }
+        };
+        match self {
+            Request::Set(set) => Request::Set(Set { ttl: shorten(set.ttl), ..set }),
+            Request::Count(count) => Request::Count(Count { ttl: shorten(count.ttl), ..count }),
+            Request::GetAndTouch { key, ttl } => Request::GetAndTouch { key, ttl: shorten(ttl) },
+            Request::Touch { key, ttl, condition } => {
+                Request::Touch { key, ttl: shorten(ttl), condition }
+            }
+            other => other,
+        }
+    }
+
     /// The key that decides which core executes the request, if a key does. Further keys of
     /// the request must be of the same slot.
     pub fn key(&self) -> Option<&'a [u8]> {

@@ -46,7 +46,8 @@ fn status_of(json: &Json) -> Status {
 
 /// The key of an object that names its form: the one that is no field of the head.
 fn form_of(message: &Json) -> (&str, &Json) {
-    const HEAD: [&str; 6] = ["id", "epoch", "no_reply", "want_version", "deadline_us", "part"];
+    const HEAD: [&str; 7] =
+        ["id", "epoch", "no_reply", "want_version", "deadline_us", "part", "stand_in"];
     let mut forms =
         message.as_object().unwrap().iter().filter(|(field, _)| !HEAD.contains(&field.as_str()));
     let (form, fields) = forms.next().unwrap();
@@ -66,6 +67,7 @@ fn request_head(message: &Json) -> RequestHead {
         },
         deadline: optional(&message["deadline_us"], long).map(MonotonicUs),
         part: optional(&message["part"], short),
+        stand_in: if is_set(&message["stand_in"]) { StandIn::Yes } else { StandIn::No },
         space: Space::default(),
     }
 }

@@ -119,10 +119,7 @@ pub fn encode_request(
     if let Some(deadline) = head.deadline {
         push_option(out, tag::DEADLINE, &deadline.0.to_le_bytes());
     }
-    if let Some(part) = head.part {
-        push_option(out, tag::PART, &part.to_le_bytes());
-    }
-    encode::push_space(head, out);
+    encode::push_last_options(head, out);
     let options_bytes = out.len() - start - HEADER_BYTES;
     let key = match request {
         Request::SetMany(_) => &[],

@@ -355,6 +355,7 @@ fn head_of(header: &RequestHeader) -> RequestHead {
         space: Space::default(),
         deadline: None,
         part: None,
+        stand_in: StandIn::No,
     }
 }
 
@@ -414,7 +415,7 @@ fn check_header(header: &RequestHeader, limits: &DecodeLimits) -> Result<Opcode,
 }
 
 /// Options that every request may have.
-const COMMON: TagSet = only(tag::DEADLINE) | only(tag::PART);
+const COMMON: TagSet = only(tag::DEADLINE) | only(tag::PART) | only(tag::STAND_IN);
 
 /// Options that this request may have besides.
 const fn own_options(opcode: Opcode) -> TagSet {
@@ -537,6 +538,7 @@ fn decode_body<'a>(
     let head = RequestHead {
         deadline: options.deadline.map(MonotonicUs),
         part: options.part,
+        stand_in: options.stand_in,
         space: space_of(&options)?,
         ..head_of(header)
     };
@@ -563,6 +565,7 @@ fn decode_between_cores<'a>(
         answer: if header.flags & flag::NO_REPLY != 0 { Answer::Never } else { Answer::Always },
         deadline: options.deadline.map(MonotonicUs),
         part: options.part,
+        stand_in: options.stand_in,
         space: space_of(&options)?,
         ..head_of(header)
     };

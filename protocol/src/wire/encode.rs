@@ -13,8 +13,8 @@ use crate::wire::options::{Condition, push_condition, push_option};
 use crate::wire::refusal::EncodeError;
 
 /// All options that one request can have together: deadline (2+8), TTL (2+8), user flags (2+4),
-/// condition (2+9), least version (2+8), initial value (2+8), part (2+2), space (2+1).
-const WRITTEN_OPTIONS_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4 + 3;
+/// condition (2+9), least version (2+8), initial value (2+8), part (2+2), stand in (2), space (2+1).
+const WRITTEN_OPTIONS_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4 + 2 + 3;
 const _: () = assert!(WRITTEN_OPTIONS_BYTES_MAX <= OPTIONS_BYTES_MAX);
 
 /// What a request has beside its head, once its options are written.
@@ -71,10 +71,7 @@ fn append(head: &RequestHead, request: &Request<'_>, out: &mut Vec<u8>) -> Resul
     // Small value sections of fixed form live here while the frame is put together.
     let mut fixed = [0u8; 12];
     let mut body = write_options(request, &mut fixed, out)?;
-    if let Some(part) = head.part {
-        push_option(out, tag::PART, &part.to_le_bytes());
-    }
-    push_space(head, out);
+    push_last_options(head, out);
     if head.answer == Answer::Never {
         if !body.opcode.is_write() {
             return Err(EncodeError::NoReplyToRead);
@@ -114,8 +111,14 @@ fn append(head: &RequestHead, request: &Request<'_>, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
-/// Writes the option with the head's space, where that is not the first.
-pub(crate) fn push_space(head: &RequestHead, out: &mut Vec<u8>) {
+/// Writes the head's options whose tags come after those of requests.
+pub(crate) fn push_last_options(head: &RequestHead, out: &mut Vec<u8>) {
+    if let Some(part) = head.part {
+        push_option(out, tag::PART, &part.to_le_bytes());
+    }
+    if head.stand_in == StandIn::Yes {
+        push_option(out, tag::STAND_IN, &[]);
+    }
     if head.space != Space::default() {
         push_option(out, tag::SPACE, &[head.space.number()]);
     }

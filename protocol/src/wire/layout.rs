@@ -162,6 +162,8 @@ pub(crate) mod tag {
     pub(crate) const LEAST_VERSION: u8 = 0x05;
     pub(crate) const INITIAL: u8 = 0x06;
     pub(crate) const PART: u8 = 0x07;
+    /// [`crate::StandIn::Yes`]
+    pub(crate) const STAND_IN: u8 = 0x08;
     /// Between the cores of a node only.
     pub(crate) const SPACE: u8 = 0x3D;
     pub(crate) const VERSION: u8 = 0x10;

@@ -1,6 +1,7 @@
 //! Options: tag (1 byte), length (1 byte), value; skipped by length when the tag is unknown.
 //! Most frames have none, so everything here is off the hot path.
 
+use crate::model::StandIn;
 use crate::wire::layout::{condition, tag};
 use crate::wire::refusal::Refusal;
 
@@ -25,6 +26,7 @@ pub(crate) struct Options {
     pub(crate) least_version: Option<u64>,
     pub(crate) initial: Option<u64>,
     pub(crate) part: Option<u16>,
+    pub(crate) stand_in: StandIn,
     pub(crate) space: Option<u8>,
     pub(crate) version: Option<u64>,
     pub(crate) retry_after_us: Option<u32>,
@@ -68,6 +70,10 @@ impl Options {
             tag::LEAST_VERSION => self.least_version = Some(u64_of(tag, value)?),
             tag::INITIAL => self.initial = Some(u64_of(tag, value)?),
             tag::PART => self.part = Some(u16_of(tag, value)?),
+            tag::STAND_IN => match value {
+                [] => self.stand_in = StandIn::Yes,
+                _ => return Err(Refusal::OptionLength(tag)),
+            },
             tag::SPACE => {
                 let &[space] = value else { return Err(Refusal::OptionLength(tag)) };
                 self.space = Some(space);
@@ -117,8 +123,8 @@ fn u16_of(tag: u8, value: &[u8]) -> Result<u16, Refusal> {
 
 /// Bytes of all options that one frame of this version can have together: deadline (2+8),
 /// TTL (2+8), user flags (2+4), condition (2+9), least version (2+8), initial value (2+8),
-/// part (2+2), space (2+1). A reply's are fewer.
-const WRITTEN_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4 + 3;
+/// part (2+2), stand in (2), space (2+1). A reply's are fewer.
+const WRITTEN_BYTES_MAX: usize = 10 + 10 + 6 + 11 + 10 + 10 + 4 + 2 + 3;
 const _: () = assert!(WRITTEN_BYTES_MAX <= crate::limits::OPTIONS_BYTES_MAX);
 
 /// Appends one option.

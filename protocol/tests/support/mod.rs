@@ -54,6 +54,7 @@ impl Parts {
             want_version: if self.choices[0] & 2 != 0 { WantVersion::Yes } else { WantVersion::No },
             deadline: self.deadline.map(MonotonicUs),
             part: self.part,
+            stand_in: if self.choices[0] & 4 != 0 { StandIn::Yes } else { StandIn::No },
             space: Space::default(),
         }
     }
