@@ -26,7 +26,7 @@ mod table;
 
 pub use core_map::{CORES_MAX, CoreMap, CoreMapError, NOT_OWNED};
 pub use identity::{Core, Epoch, NODE_NAME_BYTES_MAX, NodeIndex, NodeName, NodeNameError};
-pub use place::place;
+pub use place::{place, successors};
 pub use rebalance::{Change, ChangeError, rebalance};
 pub use slot::{SLOTS, Slot, SlotSet, crc16, hash_tag, slot_of};
 pub use table::TableError;

@@ -160,6 +160,24 @@ pub fn place(epoch: Epoch, nodes: Vec<Node>, owners: usize) -> Result<Topology, 
     Topology::new(epoch, nodes, &one_range_a_slot(table))
 }
 
+/// The nodes that may take the place of a slot's owner, in turn: its further nodes, then all others in
+/// the order in which they ask for the slot, those of the owner's zone last. Whoever has the topology
+/// comes to the same order, and what one owner has falls to all others by weight.
+pub fn successors(topology: &Topology, slot: Slot) -> Vec<NodeIndex> {
+    let (nodes, owners) = (topology.nodes(), topology.owners(slot));
+    let indices = (0..nodes.len()).map(|index| NodeIndex(index as u16));
+    let mut others: Vec<(bool, Ask, NodeIndex)> = indices
+        .filter(|index| !owners.contains(index))
+        .map(|index| {
+            let shares_zone = !Apart::Zones.allows(nodes, &owners[..1], index);
+            (shares_zone, Asker::new(&nodes[index.index()]).ask(slot), index)
+        })
+        .collect();
+    others.sort_unstable();
+    let further = owners[1..].iter().copied();
+    further.chain(others.into_iter().map(|(_, _, index)| index)).collect()
+}
+
 /// As ranges, of one slot each.
 pub(crate) fn one_range_a_slot(table: Vec<Vec<NodeIndex>>) -> Vec<SlotRange> {
     Slot::all()
@@ -333,6 +351,44 @@ mod tests {
                 let ratio = copies as f64 / share;
                 assert!((0.6..1.4).contains(&ratio), "{} holds {ratio} of its share", node.name);
             }
+        }
+    }
+
+    #[test]
+    fn successors_are_further_nodes_then_other_zones_then_the_owners_own() {
+        let zone = |number: usize| ["west", "east", ""][number % 3];
+        let mut nodes: Vec<Node> =
+            (0..9).map(|number| node(&format!("n{number}"), 1, zone(number))).collect();
+        let names = |topology: &Topology, slot| -> Vec<NodeName> {
+            let next = successors(topology, slot);
+            next.into_iter().map(|index| topology.node(index).name.clone()).collect()
+        };
+        let placed = place(Epoch(1), nodes.clone(), 2).unwrap();
+        for slot in Slot::all() {
+            let (owners, next) = (placed.owners(slot), successors(&placed, slot));
+            assert_eq!((next[0], next.len()), (owners[1], nodes.len() - 1));
+            assert!(!next.contains(&owners[0]));
+            let zone = |index: &NodeIndex| &placed.node(*index).zone;
+            if !zone(&owners[0]).is_empty() {
+                let last = next.iter().rev().take_while(|index| zone(index) == zone(&owners[0]));
+                assert_eq!(last.count(), 2, "the owner's zone is the last");
+            }
+        }
+        nodes.reverse();
+        let same = place(Epoch(2), nodes, 2).unwrap();
+        assert!(Slot::all().all(|slot| names(&placed, slot) == names(&same, slot)));
+    }
+
+    #[test]
+    fn what_a_node_owns_falls_to_all_others_by_weight() {
+        let nodes = (1..=5).map(|weight| node(&format!("n{weight}"), weight, "")).collect();
+        let placed = place(Epoch(1), nodes, 1).unwrap();
+        let owned = placed.owned_by(NodeIndex(4));
+        let mut first = [0usize; 4];
+        owned.iter().for_each(|slot| first[successors(&placed, slot)[0].index()] += 1);
+        for (weight, count) in (1..).zip(first) {
+            let ratio = count as f64 * 10.0 / (owned.len() * weight) as f64;
+            assert!((0.9..1.1).contains(&ratio), "weight {weight}: {ratio} of its share");
         }
     }
 
