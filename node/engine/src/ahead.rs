@@ -256,6 +256,11 @@ pub(crate) fn owner_of(executor: &Executor, cores: &CoreMap, space: Space, key: 
     core_of(cores, slot).here(executor, slot, space, key)
 }
 
+/// The same where the core is known.
+pub(crate) fn owner_at(executor: &Executor, core: u16, space: Space, key: &[u8]) -> Owner {
+    Owner::Core(core).here(executor, slot_of(key), space, key)
+}
+
 /// The core that answers for a slot, be it this one.
 #[inline(always)]
 fn core_of(cores: &CoreMap, slot: Slot) -> Owner {

@@ -80,6 +80,7 @@ counters! {
     Counter turned_away "Requests for slots of other nodes, or being emptied, answered with where to go.";
     Counter asked "Misses on slots that came a short time ago, answered with the node that had them.";
     Counter warmed "Entries copied from the node that had their slot before.";
+    Counter stood_in "Requests for slots of other nodes that were executed in place of their owners.";
     Counter stale_epochs "Requests whose sender routed by another topology than this node's.";
     Gauge topology_epoch "Epoch of the topology in force; 0 without one.";
     Gauge slots_owned "Slots that this core serves.";

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use corelane_protocol::wire::{self, DecodeLimits, Decoded, Refusal, RequestFrame};
 use corelane_protocol::{
-    Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Space, Status, Welcome,
-    limits::HEADER_BYTES, limits::KEY_BYTES_MAX, limits::VERSION,
+    Answer, Hello, MonotonicUs, Reply, ReplyHead, Request, RequestHead, Space, StandIn, Status,
+    Welcome, limits::HEADER_BYTES, limits::KEY_BYTES_MAX, limits::STAND_IN_TTL_MS_MAX,
+    limits::VERSION,
 };
 use corelane_ring::{Core, Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
-use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_of};
+use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_at, owner_of};
 use crate::cluster::ClusterView;
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Expected, Session};
@@ -259,7 +260,9 @@ impl Dispatcher {
                 executed += consumed;
                 continue;
             }
-            match (owner.or_else(|| self.owner(&frame.request)), frame.request) {
+            let mut owner = owner.or_else(|| self.owner(&frame.request));
+            owner = owner.map(|owner| self.or_in_place(&frame.head, &frame.request, owner));
+            match (owner, frame.request) {
                 (None | Some(Owner::Here(_)), _) => self.execute_own(&frame, owner, now, replies),
                 (Some(Owner::Elsewhere(_)), Request::GetLeft { key }) => {
                     if self.get_left(&frame.head, key, routed, now, replies).is_some() {
@@ -395,6 +398,10 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) {
         let RequestFrame { head, request } = frame;
+        if head.stand_in == StandIn::Yes {
+            let request = self.in_place(head, *request);
+            return self.execute_here(head, &request, now, out);
+        }
         if let Some(Owner::Here(known)) = &owner
             && self.executor.execute_plain(head, request, known, now, out)
         {
@@ -412,6 +419,36 @@ impl Dispatcher {
     #[inline]
     pub(crate) fn owner_of(&self, key: &[u8]) -> Owner {
         owner_of(&self.executor, &self.slots.cores, Space::default(), key)
+    }
+
+    /// Who executes a native client's request: where its slot is another node's, and it asks for
+    /// that, the core that does so in the owner's place.
+    #[inline]
+    pub(crate) fn or_in_place(
+        &self,
+        head: &RequestHead,
+        request: &Request<'_>,
+        owner: Owner,
+    ) -> Owner {
+        match (owner, request) {
+            (_, Request::GetLeft { .. } | Request::FlushSlot { .. }) => owner,
+            (Owner::Elsewhere(slot), _) if head.stand_in == StandIn::Yes => {
+                let core = self.slots.in_place(slot);
+                core.zip(request.key())
+                    .map_or(owner, |(core, key)| owner_at(&self.executor, core.0, head.space, key))
+            }
+            _ => owner,
+        }
+    }
+
+    /// A request of this core as it is to be executed, which it may be in the owner's place.
+    pub(crate) fn in_place<'a>(&mut self, head: &RequestHead, request: Request<'a>) -> Request<'a> {
+        if head.stand_in == StandIn::No {
+            return request;
+        }
+        let stands_in = request.key().is_some_and(|key| self.slots.stand_in(slot_of(key)));
+        self.executor.counters.stood_in += u64::from(stands_in);
+        if stands_in { request.living_at_most(STAND_IN_TTL_MS_MAX) } else { request }
     }
 
     /// Puts a later topology in force.
@@ -471,7 +508,12 @@ impl Dispatcher {
         if head.answer == Answer::Never {
             return;
         }
+        let is_late = head.stand_in == StandIn::Yes && self.slots.has_rest_of(slot);
         match self.slots.redirect(slot) {
+            Some(_) if is_late => {
+                let message = "what is left of the slot is yet to be removed";
+                write_failure(out, reply_head(head), Status::Loading, message);
+            }
             Some(redirect) => {
                 wire::encode_reply(&reply_head(head), &Reply::Redirect(redirect), out);
             }
@@ -580,7 +622,7 @@ impl Dispatcher {
                         None => return Taken::Whole,
                     }
                 }
-                match owner {
+                match owner.map(|owner| self.or_in_place(head, request, owner)) {
                     Some(Owner::Elsewhere(slot)) => {
                         self.turn_away(head, slot, &mut connection.output);
                     }

@@ -3,7 +3,7 @@
 //! ends the series when the last core has answered.
 
 use corelane_protocol::{
-    Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, Space, wire,
+    Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, Space, StandIn, wire,
 };
 
 use crate::ahead::{Coming, Owner, Plain};
@@ -47,8 +47,10 @@ impl Dispatcher {
             let owner = self.ahead.take(usize::from(part), &self.executor.shard);
             let head = RequestHead { part: Some(part), ..*head };
             let request = Request::Get { key, least_version: None };
-            match owner.expect("every key was looked at") {
+            let owner = owner.expect("every key was looked at");
+            match self.or_in_place(&head, &request, owner) {
                 Owner::Here(known) => {
+                    let request = self.in_place(&head, request);
                     let output = &mut connection.output;
                     if !self.executor.execute_plain(&head, &request, &known, now, output) {
                         self.executor.execute(&head, &request, now, output);
@@ -123,6 +125,11 @@ impl Dispatcher {
 }
 
 fn queue_frame(queue: &mut Vec<u8>, head: &RequestHead, request: &Request<'_>) {
-    let head = RequestHead { epoch: ShortEpoch::default(), ..*head };
+    let epoch = match head.stand_in {
+        StandIn::No => ShortEpoch::default(),
+        // The core that has it asks whether it goes by the same topology.
+        StandIn::Yes => head.epoch,
+    };
+    let head = RequestHead { epoch, ..*head };
     wire::encode_request(&head, request, queue).expect("what was decoded can be encoded");
 }

@@ -230,7 +230,7 @@ impl Dispatcher {
         let SetFront { mut head, set, value_bytes, .. } = *front;
         let stale = self.slots.put_epoch(&mut head);
         self.executor.counters.stale_epochs += u64::from(stale);
-        if self.is_turned_away(&head, set.key, out) {
+        if self.is_turned_away(&head, &Request::Set(set), out) {
             return Begun::Yes(Intake::refused(value_bytes));
         }
         let executor = &mut self.executor;
@@ -310,26 +310,33 @@ impl Dispatcher {
         self.executor.uploads.release(value_bytes);
         self.executor.uploaded = Some(upload);
         self.slots.put_epoch(&mut head);
+        let set = Request::Set(Set {
+            key: &key,
+            value: &[],
+            user_flags,
+            ttl,
+            condition: condition.get(),
+            old: OldValue::Omit,
+        });
         // The slot may have left while the value came.
-        if !self.is_turned_away(&head, &key, out) {
-            let set = Set {
-                key: &key,
-                value: &[],
-                user_flags,
-                ttl,
-                condition: condition.get(),
-                old: OldValue::Omit,
-            };
-            self.executor.execute(&head, &Request::Set(set), now, out);
+        if !self.is_turned_away(&head, &set, out) {
+            let set = self.in_place(&head, set);
+            self.executor.execute(&head, &set, now, out);
         }
         if let Some(upload) = self.executor.uploaded.take() {
             self.executor.shard.abandon_upload(upload);
         }
     }
 
-    /// Whether a key does not belong to this core, which is answered.
-    fn is_turned_away(&mut self, head: &RequestHead, key: &[u8], out: &mut Vec<u8>) -> bool {
-        let ours = matches!(self.owner_of(key), Owner::Here(_));
+    /// Whether a request with a key is not for this core to execute, which is answered.
+    fn is_turned_away(
+        &mut self,
+        head: &RequestHead,
+        request: &Request<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let key = request.key().expect("a set has a key");
+        let ours = matches!(self.or_in_place(head, request, self.owner_of(key)), Owner::Here(_));
         if !ours {
             self.turn_away(head, slot_of(key), out);
         }

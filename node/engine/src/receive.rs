@@ -1,7 +1,7 @@
 //! What has arrived on a connection, in order: the rest of a large value, whole frames, and the
 //! front of the next large value.
 
-use corelane_protocol::MonotonicUs;
+use corelane_protocol::{MonotonicUs, Request};
 
 use crate::ahead::Owner;
 use crate::connection::{Connection, Kept, Session, Wait};
@@ -173,8 +173,10 @@ impl Dispatcher {
             }
         };
         connection.session = Session::Open;
+        let mut head = front.head;
+        self.slots.put_epoch(&mut head);
         let owner = self.owner_of(front.set.key);
-        if let Owner::Core(owner) = owner {
+        if let Owner::Core(owner) = self.or_in_place(&head, &Request::Set(front.set), owner) {
             self.executor.counters.forwarded_out += 1;
             let remote = connection.remote.get_or_insert_default();
             let queue = remote.queue_large(owner, front.value_bytes);

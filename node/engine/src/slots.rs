@@ -4,11 +4,15 @@
 //! while in which its next owner's clients may still read what it holds. If it comes back
 //! before that is done, it is served once it is empty: another node may have answered for it
 //! meanwhile, so what it held is stale.
+//!
+//! While the owner of another slot is down, this node may be asked to stand in for it. The core that
+//! an even spread would give such a slot then has entries of it, which are emptied with the next
+//! topology: it may bring the slot here, or to a node that knows better.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use corelane_protocol::{MonotonicUs, Redirect, RequestHead, ShortEpoch, Welcome};
+use corelane_protocol::{MonotonicUs, Redirect, RequestHead, ShortEpoch, StandIn, Welcome};
 use corelane_ring::{Core, CoreMap, Slot, SlotSet};
 use corelane_shard::TickOutcome;
 
@@ -44,6 +48,8 @@ pub(crate) struct Slots {
     leaving: VecDeque<Slot>,
     /// Slots that left with the last topology and are not to be emptied yet.
     kept: SlotSet,
+    /// Slots of other nodes that may hold entries of this core, which stood in for their owners.
+    stood_in: SlotSet,
     epoch: ShortEpoch,
     /// The core map as a welcome carries it, without a cluster.
     even_ranges: Vec<u8>,
@@ -63,6 +69,7 @@ impl Slots {
             cores: even,
             leaving: VecDeque::new(),
             kept: SlotSet::empty(),
+            stood_in: SlotSet::empty(),
             epoch: ShortEpoch::default(),
             even_ranges,
         };
@@ -81,6 +88,7 @@ impl Slots {
     pub(crate) fn replace(&mut self, view: Arc<ClusterView>) -> SlotSet {
         // Only what left with the last topology is kept.
         self.let_go();
+        self.leaving.extend(std::mem::replace(&mut self.stood_in, SlotSet::empty()).iter());
         let before = std::mem::replace(&mut self.cores, view.cores().clone());
         let is_here = |map: &CoreMap, slot| map.owns(slot) && map.core_of(slot) == self.here;
         let mut came = SlotSet::empty();
@@ -131,11 +139,36 @@ impl Slots {
         }
     }
 
+    /// The core that executes requests for a slot of another node in the owner's place; none
+    /// where the slot is this node's, or what is left of it here was not emptied yet.
+    pub(crate) fn in_place(&self, slot: Slot) -> Option<Core> {
+        let is_foreign = self.cluster.as_ref().is_some_and(|view| !view.cores().owns(slot));
+        let core = self.cores.core_of(slot);
+        (is_foreign && (core != self.here || !self.has_rest_of(slot))).then_some(core)
+    }
+
+    /// Whether this core may have entries left of a slot that it does not serve.
+    pub(crate) fn has_rest_of(&self, slot: Slot) -> bool {
+        self.kept.contains(slot) || self.leaving.contains(&slot)
+    }
+
+    /// Whether this core stands in for the owner of a slot, of which it may have entries from now on.
+    pub(crate) fn stand_in(&mut self, slot: Slot) -> bool {
+        let stands_in = self.in_place(slot) == Some(self.here);
+        if stands_in {
+            self.stood_in.insert(slot);
+        }
+        stands_in
+    }
+
     /// Replaces a request's epoch by this node's, which its reply then carries. Whether the
-    /// sender routed by another.
+    /// sender routed by another: then it does not know either for whom the node may stand in.
     #[inline]
     pub(crate) fn put_epoch(&self, head: &mut RequestHead) -> bool {
         let routed_by = std::mem::replace(&mut head.epoch, self.epoch);
+        if routed_by != self.epoch {
+            head.stand_in = StandIn::No;
+        }
         routed_by != self.epoch && routed_by != ShortEpoch::default()
     }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use corelane_engine::{ClusterView, EngineConfig};
 use corelane_protocol::wire::{self, FRAME_BYTES_MAX, ReplyDecoded};
 use corelane_protocol::{
-    Answer as Answering, DeleteCondition, Keys, OldValue, Redirect, Redirection, Reply, Request,
-    RequestHead, RequestId, Set, SetCondition, ShortEpoch, Status, Ttl, Value,
+    Answer as Answering, DeleteCondition, Jitter, Keys, OldValue, Redirect, Redirection, Remaining,
+    Reply, Request, RequestHead, RequestId, Set, SetCondition, ShortEpoch, StandIn, Status, Ttl,
+    Value, limits::STAND_IN_TTL_MS_MAX,
 };
 use corelane_ring::{
     Address, CoreMap, Epoch, Node as RingNode, NodeIndex, NodeName, SLOTS, Slot, SlotRange,
@@ -480,4 +481,138 @@ fn a_slot_is_flushed_and_its_neighbours_are_not() {
         assert!(told.starts_with("Done"), "{told}");
         node.engines.iter().for_each(|engine| engine.invariants());
     }
+}
+
+/// What a request that asks a node to stand in for the owner is answered with.
+fn in_place(node: &mut Node, wire: Wire, epoch: u16, request: &Request<'_>) -> Vec<String> {
+    let (id, epoch) = (RequestId(1), ShortEpoch(epoch));
+    let head = RequestHead { id, epoch, stand_in: StandIn::Yes, ..RequestHead::default() };
+    node.receive(wire, &frame_with(head, request));
+    node.settle();
+    replies(node, wire).into_iter().map(|(_, reply)| reply).collect()
+}
+
+fn items(node: &mut Node) -> u64 {
+    node.engines.iter_mut().map(|engine| engine.counters().items).sum()
+}
+
+/// Short and long keys and values, in slots of either node.
+fn some_entries() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let value = |number: usize| vec![b'v'; if number.is_multiple_of(5) { 30_000 } else { 30 }];
+    (0..40).map(|number| (format!("key-{number}").into_bytes(), value(number))).collect()
+}
+
+fn set_for<'a>(key: &'a [u8], value: &'a [u8], ttl: Ttl) -> Request<'a> {
+    let (condition, old) = (SetCondition::Always, OldValue::Omit);
+    Request::Set(Set { key, value, user_flags: 0, ttl, condition, old })
+}
+
+#[test]
+fn a_node_stands_in_for_others_for_a_bounded_time() {
+    for cores in [1, 3] {
+        let mut node = clustered(cores, topology(5, low));
+        let entries = some_entries();
+        // A connection to each core: what arrives elsewhere is passed on.
+        let wires: Vec<Wire> = (0..cores).map(|core| node.connect(core.into())).collect();
+        let wire = |number: usize| wires[number % wires.len()];
+        for (number, (key, value)) in entries.iter().enumerate() {
+            let ttl = match number % 3 {
+                0 => Ttl::Never,
+                1 => Ttl::Default,
+                _ => Ttl::After { ms: u64::MAX - 2, jitter: Jitter::Spread },
+            };
+            let told = in_place(&mut node, wire(number), 5, &set_for(key, value, ttl));
+            assert!(told[0].starts_with("Done"), "{told:?}");
+        }
+        for (number, (key, value)) in entries.iter().enumerate() {
+            let get = Request::Get { key, least_version: None };
+            let told = in_place(&mut node, wire(number + 1), 5, &get);
+            let expected = Value { bytes: value, user_flags: 0, version: None };
+            assert_eq!(told, [format!("{:?}", Reply::Value(expected))]);
+            let told = in_place(&mut node, wire(number), 5, &Request::TtlOf { key });
+            let bounded = format!("{:?}", Reply::Remaining(Remaining::Ms(STAND_IN_TTL_MS_MAX)));
+            let ours = low(slot_of(key));
+            assert_eq!(told[0] == bounded, !ours, "{told:?}");
+            // Who does not ask for it, or goes by another topology, is sent to the owner.
+            let redirected = if ours { told[0].clone() } else { moved(key, 5) };
+            let told = answer(&mut node, wire(number), 5, &Request::TtlOf { key });
+            assert_eq!(told, redirected);
+            if !ours {
+                assert_eq!(in_place(&mut node, wire(number), 4, &get), [moved(key, 5)]);
+                let flush = Request::FlushSlot { key };
+                assert_eq!(in_place(&mut node, wire(number), 5, &flush), [moved(key, 5)]);
+            }
+        }
+        let mut buffer = Vec::new();
+        let keys = Keys::encode(entries.iter().map(|(key, _)| &key[..]), &mut buffer).unwrap();
+        let told = in_place(&mut node, wire(0), 5, &Request::MultiGet(keys));
+        let values = told.iter().filter(|reply| reply.starts_with("Value")).count();
+        assert_eq!(values, entries.len(), "{told:?}");
+        for (number, (key, _)) in entries.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+            let delete = Request::Delete { key, condition: DeleteCondition::Always };
+            assert!(in_place(&mut node, wire(number), 5, &delete)[0].starts_with("Done"));
+        }
+        let ours = |(_, (key, _)): &(usize, &(Vec<u8>, Vec<u8>))| low(slot_of(key));
+        let odd = entries.iter().enumerate().filter(|(number, _)| number % 2 == 1);
+        let expected = odd.clone().count() as u64;
+        assert_eq!(items(&mut node), expected);
+        node.advance_ms(STAND_IN_TTL_MS_MAX + 10_000);
+        assert_eq!(items(&mut node), odd.filter(ours).count() as u64, "the others have expired");
+        assert!(node.engines.iter_mut().any(|engine| engine.counters().stood_in > 0));
+        node.engines.iter().for_each(|engine| engine.invariants());
+    }
+}
+
+#[test]
+fn what_a_stand_in_was_given_goes_with_the_topology() {
+    let high = |slot: Slot| !low(slot);
+    for cores in [1, 3] {
+        // The slots stay with the other node, or come to this one.
+        for comes in [false, true] {
+            let mut node = clustered(cores, topology(5, low));
+            let wire = node.connect(0);
+            let keys: Vec<Vec<u8>> = (0..64).map(|n| format!("key-{n}").into_bytes()).collect();
+            let keys: Vec<&Vec<u8>> = keys.iter().filter(|key| high(slot_of(key))).collect();
+            for key in &keys {
+                in_place(&mut node, wire, 5, &set_for(key, b"short-lived", Ttl::Never));
+            }
+            assert_eq!(items(&mut node), keys.len() as u64);
+            let next = topology(6, |slot| comes || low(slot));
+            let first = ClusterView::first(cores, topology(5, low), &name()).unwrap();
+            let view = Arc::new(ClusterView::following(&first, next, &name(), 0).unwrap());
+            node.engines
+                .iter_mut()
+                .for_each(|engine| engine.set_cluster(Arc::clone(&view), node.now));
+            for key in &keys {
+                let get = Request::Get { key, least_version: None };
+                let told = in_place(&mut node, wire, 6, &get).remove(0);
+                assert!(told.contains("Loading") || told.contains("NotFound"), "{told}");
+            }
+            node.advance_ms(200);
+            assert_eq!(items(&mut node), 0);
+            for key in &keys {
+                let get = Request::Get { key, least_version: None };
+                assert!(in_place(&mut node, wire, 6, &get)[0].contains("NotFound"));
+            }
+            node.engines.iter().for_each(|engine| engine.invariants());
+        }
+    }
+}
+
+#[test]
+fn nobody_stands_in_with_what_is_left_of_a_slot() {
+    let key = key_where(low);
+    let fill = |node: &mut Node| {
+        let wire = node.connect(0);
+        node.ask(wire, &set(1, &key, b"left"));
+    };
+    let mut node = swapped(1, 6, 1_000, fill);
+    let wire = node.connect(0);
+    let get = Request::Get { key: &key, least_version: None };
+    assert!(in_place(&mut node, wire, 6, &get)[0].contains("Loading"));
+    node.advance_ms(1_200);
+    assert!(in_place(&mut node, wire, 6, &get)[0].contains("NotFound"), "it is emptied");
+    assert!(
+        in_place(&mut node, wire, 6, &set_for(&key, b"new", Ttl::Never))[0].starts_with("Done")
+    );
 }
