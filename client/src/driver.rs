@@ -282,7 +282,7 @@ mod tests {
     use corelane_protocol::wire::{DecodeLimits, Decoded, decode_request, encode_reply};
     use corelane_protocol::{
         Answer, MonotonicUs, OldValue, Reply, Request, RequestId, Set, SetCondition, ShortEpoch,
-        Ttl, Value, WantVersion,
+        StandIn, Ttl, Value, WantVersion,
     };
     use std::time::Duration;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -342,6 +342,7 @@ mod tests {
             answer: Answer::Always,
             want_version: WantVersion::No,
             epoch: ShortEpoch::default(),
+            stand_in: StandIn::No,
             deadline: connection.clock.now().plus(TIMEOUT),
             weight,
         }

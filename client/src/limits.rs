@@ -77,8 +77,8 @@ pub(crate) const BREAKER_FAILURES_TO_OPEN: u32 = 5;
 pub(crate) const BREAKER_ANSWERS_TO_CLOSE: u32 = 10;
 /// Time after which what a node refused weighs half as much.
 pub(crate) const THROTTLE_HALF_LIFE: Duration = Duration::from_secs(5);
-/// Nodes that a slot is placed on: the owner, and those that stand in for it in turn.
-pub(crate) const STAND_INS: usize = 3;
+/// Nodes that may stand in for a slot's owner, in turn.
+pub(crate) const STAND_INS: usize = 2;
 /// How often a topology is fetched for no more than that a node told another epoch.
 pub(crate) const TOPOLOGY_FETCH_INTERVAL: Duration = Duration::from_millis(200);
 /// Deletes remembered for one node that is down, and the bytes of their keys. Where a node is owed

@@ -18,7 +18,7 @@ use std::time::Duration;
 use corelane_protocol::limits::NOTICE_ID;
 use corelane_protocol::wire::{EncodeError, encode_request};
 use corelane_protocol::{
-    Answer, ReplyHead, Request, RequestHead, RequestId, ShortEpoch, Status, WantVersion,
+    Answer, ReplyHead, Request, RequestHead, RequestId, ShortEpoch, StandIn, Status, WantVersion,
 };
 
 use crate::clock::{LocalTime, NodeClock};
@@ -36,6 +36,7 @@ pub(crate) struct Call<'a> {
     pub(crate) want_version: WantVersion,
     /// The topology that it was routed by.
     pub(crate) epoch: ShortEpoch,
+    pub(crate) stand_in: StandIn,
     pub(crate) deadline: LocalTime,
     /// What it counts against the bytes that may be queued.
     pub(crate) weight: u32,
@@ -148,6 +149,7 @@ impl Machine {
             answer: Answer::Always,
             want_version: WantVersion::No,
             epoch: ShortEpoch::default(),
+            stand_in: StandIn::No,
             deadline: now.plus(self.probe_timeout),
             weight: 0,
         };
@@ -164,6 +166,7 @@ impl Machine {
             answer: call.answer,
             want_version: call.want_version,
             epoch: call.epoch,
+            stand_in: call.stand_in,
             deadline: Some(self.clock.at(call.deadline)),
             ..RequestHead::default()
         };
@@ -332,6 +335,7 @@ mod tests {
             answer: Answer::Always,
             want_version: WantVersion::No,
             epoch: ShortEpoch::default(),
+            stand_in: StandIn::No,
             deadline: LocalTime(deadline),
             weight: 100,
         }

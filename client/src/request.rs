@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corelane_protocol::limits::{MULTI_GET_BYTES_MAX, MULTI_GET_KEYS_MAX};
 use corelane_protocol::{
-    Answer, DeleteCondition, Keys, Request, Set, ShortEpoch, Status, WantVersion,
+    Answer, DeleteCondition, Keys, Request, Set, ShortEpoch, StandIn, Status, WantVersion,
 };
 use corelane_ring::slot_of;
 
@@ -27,6 +27,8 @@ pub(crate) struct Requester {
     pub(crate) timeout: Duration,
     /// The topology that requests are routed by.
     pub(crate) epoch: ShortEpoch,
+    /// Whether the node stands in for the owner of the keys.
+    pub(crate) stand_in: StandIn,
 }
 
 /// A request and what it may be answered with.
@@ -231,6 +233,7 @@ impl Requester {
                 answer,
                 want_version: asked.want_version,
                 epoch: self.epoch,
+                stand_in: self.stand_in,
                 deadline,
                 weight,
             };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::{Count, Request, Set, Status, Ttl};
+use corelane_protocol::{Request, StandIn, Status};
 use corelane_ring::{Slot, slot_of};
 
 use crate::clock::LocalTime;
@@ -139,8 +139,8 @@ impl Router {
         let Err(error) = sending.await else { return Ok(()) };
         match (self.fleet.when_node_down, table.stand_in(slot)) {
             (WhenNodeDown::Gutter { ttl }, Some(member)) if is_down(&error) => {
-                let asked = Asked { request: shortened(asked.request, ttl), ..asked };
-                self.requester(&table, member, deadline).unanswered(asked).await
+                let asked = shortened(asked, ttl);
+                self.in_place(&table, member, deadline).unanswered(asked).await
             }
             _ => Err(error),
         }
@@ -153,7 +153,7 @@ impl Router {
         let mut results: Vec<Option<Result<OwnedReply, Error>>> = vec![None; keys.len()];
         let everything: Vec<usize> = (0..keys.len()).collect();
         let parts = parts(&table, keys, &everything, |slot| Some(table.owner(slot)));
-        self.gather(&table, &parts, keys, deadline, &mut results).await;
+        self.gather(&table, &parts, keys, StandIn::No, deadline, &mut results).await;
 
         let moved: Vec<usize> = (0..keys.len())
             .filter(|index| results[*index].as_ref().is_some_and(is_moved))
@@ -164,7 +164,7 @@ impl Router {
         {
             table = newer;
             let parts = self::parts(&table, keys, &moved, |slot| Some(table.owner(slot)));
-            self.gather(&table, &parts, keys, deadline, &mut results).await;
+            self.gather(&table, &parts, keys, StandIn::No, deadline, &mut results).await;
         }
 
         let cold: Vec<usize> = (0..keys.len())
@@ -194,7 +194,12 @@ impl Router {
             WhenNodeDown::Gutter { .. } => {
                 let parts = self::parts(&table, keys, &failed, |slot| table.stand_in(slot));
                 failed.iter().for_each(|index| results[*index] = Some(miss()));
-                self.gather(&table, &parts, keys, deadline, &mut results).await;
+                self.gather(&table, &parts, keys, StandIn::Yes, deadline, &mut results).await;
+                for index in failed {
+                    if results[index].as_ref().is_some_and(is_declined) {
+                        results[index] = Some(miss());
+                    }
+                }
             }
         }
         results.into_iter().map(|result| result.expect("every key is in a part")).collect()
@@ -206,6 +211,7 @@ impl Router {
         table: &Arc<Table>,
         parts: &[(Arc<Member>, Vec<usize>)],
         keys: &[&[u8]],
+        stand_in: StandIn,
         deadline: LocalTime,
         results: &mut [Option<Result<OwnedReply, Error>>],
     ) {
@@ -214,7 +220,8 @@ impl Router {
             if let Err(error) = table.admit(member, None, self.fleet.clock.now()) {
                 return vec![Err(error); keys.len()];
             }
-            let answers = self.requester(table, member, deadline).many(&keys).await;
+            let node = Requester { stand_in, ..self.requester(table, member, deadline) };
+            let answers = node.many(&keys).await;
             let told = answers.iter().find(|answer| answer.is_ok()).or(answers.first());
             self.judge(table, member, None, told.expect("a part has a key").as_ref());
             answers
@@ -286,11 +293,15 @@ impl Router {
             WhenNodeDown::Gutter { ttl } => table.stand_in(slot).map(|member| (member, ttl)),
         };
         match (stand_in, asked.effect) {
-            (Some((member, ttl)), _) => {
-                let asked = Asked { request: shortened(asked.request, ttl), ..asked };
-                let result = self.requester(table, member, deadline).one(asked).await;
+            (Some((member, ttl)), effect) => {
+                let asked = shortened(asked, ttl);
+                let result = self.in_place(table, member, deadline).one(asked).await;
                 self.judge(table, member, None, result.as_ref());
-                result
+                match effect {
+                    _ if !is_declined(&result) => result,
+                    Effect::Read => miss(),
+                    Effect::Write => Err(error),
+                }
             }
             (None, Effect::Read) => miss(),
             (None, Effect::Write) => Err(error),
@@ -303,8 +314,14 @@ impl Router {
         member: &Member,
         deadline: LocalTime,
     ) -> Requester {
+        let (node, epoch) = (Arc::clone(&member.node), table.epoch());
         let timeout = deadline.since(self.fleet.clock.now());
-        Requester { node: Arc::clone(&member.node), timeout, epoch: table.epoch() }
+        Requester { node, timeout, epoch, stand_in: StandIn::No }
+    }
+
+    /// Sends requests to a node that is to stand in for the owner of their keys.
+    fn in_place(&self, table: &Table, member: &Member, deadline: LocalTime) -> Requester {
+        Requester { stand_in: StandIn::Yes, ..self.requester(table, member, deadline) }
     }
 
     fn deadline(&self) -> LocalTime {
@@ -321,6 +338,11 @@ fn is_down(error: &Error) -> bool {
 
 fn is_moved(result: &Result<OwnedReply, Error>) -> bool {
     matches!(result, Ok(OwnedReply::Failed { status: Status::Moved, .. }))
+}
+
+/// Whether a node does not stand in: it has another topology, or something left of the slot.
+fn is_declined(result: &Result<OwnedReply, Error>) -> bool {
+    matches!(result, Ok(OwnedReply::Failed { status: Status::Moved | Status::Loading, .. }))
 }
 
 pub(crate) fn is_miss(result: &Result<OwnedReply, Error>) -> bool {
@@ -351,21 +373,7 @@ fn parts<'t>(
 }
 
 /// The same request, for a node that stands in: what it writes lives for at most so long.
-fn shortened(request: Request<'_>, ttl_max: Duration) -> Request<'_> {
+fn shortened(asked: Asked<'_>, ttl_max: Duration) -> Asked<'_> {
     let ms_max = u64::try_from(ttl_max.as_millis()).unwrap_or(u64::MAX);
-    let shorten = |ttl| match ttl {
-        Ttl::After { ms, jitter } => Ttl::After { ms: ms.min(ms_max), jitter },
-        Ttl::Default | Ttl::Never | Ttl::Keep => {
-            Ttl::After { ms: ms_max, jitter: corelane_protocol::Jitter::Exact }
-        }
-    };
-    match request {
-        Request::Set(set) => Request::Set(Set { ttl: shorten(set.ttl), ..set }),
-        Request::Count(count) => Request::Count(Count { ttl: shorten(count.ttl), ..count }),
-        Request::GetAndTouch { key, ttl } => Request::GetAndTouch { key, ttl: shorten(ttl) },
-        Request::Touch { key, ttl, condition } => {
-            Request::Touch { key, ttl: shorten(ttl), condition }
-        }
-        other => other,
-    }
+    Asked { request: asked.request.living_at_most(ms_max), ..asked }
 }

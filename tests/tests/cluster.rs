@@ -53,13 +53,14 @@ fn nodes_and_topologies_change_under_their_clients() {
     let reports = reports.into_inner().expect("nobody panicked with it");
     let total = |number: fn(&Report) -> u64| reports.iter().map(number).sum::<u64>();
     type Number = fn(&Report) -> u64;
-    let happened: [(&str, Number); 11] = [
+    let happened: [(&str, Number); 12] = [
         ("requests", |report| report.counts.requests),
         ("hits", |report| report.counts.hits),
         ("misses", |report| report.counts.misses),
         ("failed", |report| report.counts.failed),
         ("writes of unknown outcome", |report| report.counts.uncertain),
         ("entries warmed", |report| report.warmed),
+        ("requests by stand-ins", |report| report.stood_in),
         ("topologies", |report| report.changes),
         ("deaths", |report| report.deaths),
         ("stops", |report| report.stops),

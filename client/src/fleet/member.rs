@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use corelane_protocol::{DeleteCondition, Request, ShortEpoch, Status};
+use corelane_protocol::{DeleteCondition, Request, ShortEpoch, StandIn, Status};
 use corelane_ring::Node as Place;
 
 use crate::backoff;
@@ -190,7 +190,7 @@ impl Member {
     fn requester(&self) -> Requester {
         let (node, timeout) = (Arc::clone(&self.node), self.node.settings.timeout);
         // Not routed by any topology: it is this node that is owed.
-        Requester { node, timeout, epoch: ShortEpoch::default() }
+        Requester { node, timeout, epoch: ShortEpoch::default(), stand_in: StandIn::No }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

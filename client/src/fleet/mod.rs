@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use corelane_protocol::{Request, ShortEpoch};
-use corelane_ring::{Epoch, Node as Place, Slot, Topology, place};
+use corelane_protocol::{Request, ShortEpoch, StandIn};
+use corelane_ring::{Epoch, Node as Place, Slot, Topology, place, successors};
 
 use crate::address::Address;
 use crate::clock::{Clock, LocalTime};
@@ -55,10 +55,14 @@ pub enum WhenNodeDown {
     ///
     /// A client that still reaches the node reads its entries meanwhile, until those that were
     /// written are removed when this client reaches it again; and entries of the stand-in may be read
-    /// again when the node fails a second time, for no longer than this. Nodes that were told a
-    /// topology answer for their own slots only: there it is as [`WhenNodeDown::Miss`].
+    /// again when the node fails a second time, for no longer than this.
+    ///
+    /// Nodes that were told a topology stand in for who goes by the same one, and not while they still
+    /// remove what they had of a slot, or keep it for warming up: until then it is as
+    /// [`WhenNodeDown::Miss`].
     Gutter {
-        /// How long entries live on a node that stands in, at the most.
+        /// How long entries live on a node that stands in, at the most. Nodes that were told a
+        /// topology keep none for longer than five minutes.
         ttl: Duration,
     },
 }
@@ -114,14 +118,10 @@ impl Table {
         &self.members[self.topology.owner(slot).index()]
     }
 
-    /// The node that stands in for a slot's owner: the next of the ring that is up. Nodes that have
-    /// a topology answer for their own slots only.
+    /// The node that stands in for a slot's owner: the next of the ring that is up.
     pub(crate) fn stand_in(&self, slot: Slot) -> Option<&Arc<Member>> {
-        if self.held != Epoch(0) {
-            return None;
-        }
-        let others = &self.topology.owners(slot)[1..];
-        others.iter().map(|index| &self.members[index.index()]).find(|member| !member.is_down())
+        let next = successors(&self.topology, slot).into_iter().take(STAND_INS);
+        next.map(|index| &self.members[index.index()]).find(|member| !member.is_down())
     }
 
     /// Whether a slot is new on its node, as far as that is remembered.
@@ -199,7 +199,7 @@ impl Fleet {
         let clock = Clock::start();
         let retries = Arc::new(RetryBudget::new());
         let of = |error: NodesError| settings.address.error(error.into());
-        let topology = place(Epoch(1), places, STAND_INS).map_err(|error| of(error.into()))?;
+        let topology = place(Epoch(1), places, 1 + STAND_INS).map_err(|error| of(error.into()))?;
         let nodes = Nodes { settings: &settings, clock, retries: &retries, before: None };
         let table = nodes.table(topology, Epoch(0));
         let meetings = table.members.iter().map(|member| member.node.meet()).collect();
@@ -239,7 +239,7 @@ impl Fleet {
     /// # Errors
     /// What is wrong with the list; the nodes stay as they were.
     pub(crate) fn set_nodes(self: &Arc<Fleet>, places: Vec<Place>) -> Result<(), NodesError> {
-        self.replace(place(Epoch(1), places, STAND_INS)?, Epoch(0));
+        self.replace(place(Epoch(1), places, 1 + STAND_INS)?, Epoch(0));
         Ok(())
     }
 
@@ -263,7 +263,8 @@ impl Fleet {
         let (timeout, epoch) = (deadline.since(self.clock.now()), current.epoch());
         let asked =
             Asked::read(Request::Topology { held_epoch: current.held.0 }, Expected::Topology);
-        let told = Requester { node, timeout, epoch }.one(asked).await;
+        let stand_in = StandIn::No;
+        let told = Requester { node, timeout, epoch, stand_in }.one(asked).await;
         let Ok(OwnedReply::Topology { table }) = told else { return None };
         let topology = Topology::decode(&table).ok()?;
         let held = topology.epoch();

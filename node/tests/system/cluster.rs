@@ -2,16 +2,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use corelane_client::{Client, DeleteOutcome, Remaining, WhenNodeDown};
 use corelane_protocol::{Request, Status};
 use corelane_ring::{Topology, slot_of};
 use rustix::process::Signal;
 
 use crate::admin::{get, put};
-use crate::process::{Io, Node, eventually, run, serve};
+use crate::process::{Io, Node, WAIT_MAX, eventually, run, serve};
 use crate::wire::{self, What, Wire, frame};
 
-on_both!(each_key_has_one_node, later_topologies_take_over_and_outlive_the_process);
+on_both!(
+    each_key_has_one_node,
+    later_topologies_take_over_and_outlive_the_process,
+    others_stand_in_for_a_node_that_is_dead,
+);
 
 const NAMES: [&str; 3] = ["cache-a", "cache-b", "cache-c"];
 
@@ -131,6 +137,51 @@ fn later_topologies_take_over_and_outlive_the_process(io: Io) {
     let again = start(io, directory, NAMES[0]);
     assert!(topology_of(&mut again.connect()) == topology);
     eventually("owned slots", || again.counter("slots_owned").iter().sum::<u64>() < 6_000);
+}
+
+fn others_stand_in_for_a_node_that_is_dead(io: Io) {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut nodes = Vec::new();
+    for name in NAMES {
+        fs::write(directory.join(format!("{name}.toml")), text(directory, 7, &NAMES)).unwrap();
+        nodes.push(start(io, directory, name));
+    }
+    let address = format!("unix:{}", directory.join(NAMES[1]).display());
+    let [dead, alive @ ..] = &mut nodes[..] else { unreachable!("there are three") };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let gutter = WhenNodeDown::Gutter { ttl: Duration::from_secs(60) };
+        let builder = Client::builder().nodes(address).when_node_down(gutter);
+        let client = builder.timeout(WAIT_MAX).connect().await.unwrap();
+        for key in keys() {
+            client.set(&key, "before").await.unwrap();
+        }
+        dead.signal(Signal::KILL);
+        let deadline = Instant::now() + WAIT_MAX;
+        // Until its breaker opens, writes to it fail.
+        while !client.nodes().iter().any(|node| node.is_down) {
+            assert!(Instant::now() < deadline, "nobody notices that a node is dead");
+            for key in keys() {
+                let _ = client.set(&key, "while it dies").await;
+            }
+        }
+        let lost: Vec<String> = keys().filter(|key| client.node_of(key) == NAMES[0]).collect();
+        assert!((20..60).contains(&lost.len()), "{} of 120 keys", lost.len());
+        for key in &lost {
+            client.set(key, "in its place").await.unwrap();
+        }
+        for (key, value) in lost.iter().zip(client.get_many(&lost).await) {
+            assert_eq!(&value.unwrap().unwrap().bytes[..], b"in its place", "{key}");
+            let left = client.ttl(key).await.unwrap();
+            assert!(matches!(left, Some(Remaining::Ms(ms)) if ms <= 60_000), "{left:?}");
+            assert_eq!(client.delete(key).await.unwrap(), DeleteOutcome::Deleted);
+            assert!(client.get(key).await.unwrap().is_none());
+        }
+    });
+    for node in alive {
+        node.until_counter("stood_in", |requests| requests > 0);
+    }
 }
 
 #[test]

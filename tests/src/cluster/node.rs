@@ -399,6 +399,11 @@ impl Node {
     pub(super) fn warmed(&mut self) -> u64 {
         self.cores.iter_mut().map(|core| core.engine.counters().warmed).sum()
     }
+
+    /// Requests executed since its last start in place of the owners of their slots.
+    pub(super) fn stood_in(&mut self) -> u64 {
+        self.cores.iter_mut().map(|core| core.engine.counters().stood_in).sum()
+    }
 }
 
 impl CoreState {

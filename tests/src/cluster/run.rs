@@ -41,6 +41,8 @@ pub struct Report {
     pub excused: u64,
     /// Entries that nodes took over from where their slots were before, and had to the end.
     pub warmed: u64,
+    /// Requests that nodes executed in place of others, those of nodes that died later left out.
+    pub stood_in: u64,
     /// Topologies that were put in force.
     pub changes: u64,
     /// Nodes that died.
@@ -94,7 +96,8 @@ async fn play(seed: u64) -> Report {
                 world.nodes.values().for_each(Node::check);
                 let excused = world.record.lock().excused;
                 let warmed = world.nodes.values_mut().map(Node::warmed).sum();
-                return Report { counts, excused, warmed, ..world.report };
+                let stood_in = world.nodes.values_mut().map(Node::stood_in).sum();
+                return Report { counts, excused, warmed, stood_in, ..world.report };
             }
             () = net.sent_or(next_us) => {}
         }
