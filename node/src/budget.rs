@@ -11,11 +11,14 @@
 //! - replies waiting to be sent                 1/32 of memory, over all cores
 //! - requests waiting behind them               2 × 1/64 of memory, over all cores
 //! - frames that have arrived in part           2 × 1/32 of memory, over all cores
-//! = shards, in equal parts
+//! = shards, in proportion to the slots of each core (see `shares`)
 //! ```
+
+use corelane_shard::BUDGET_BYTES_MAX;
 
 use crate::config::Config;
 use crate::control::cache::limits::bytes_under_way;
+use crate::shares::TIMES_EVEN_MAX;
 
 /// The program itself, the control thread and what the allocator keeps back.
 const PROCESS_BYTES: u64 = 24 << 20;
@@ -38,7 +41,7 @@ const INPUT_SHARE: u64 = 32;
 /// The parts of the memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
-    /// One core's shard.
+    /// One core's shard, where all cores have as many slots.
     pub(crate) shard_bytes: u64,
     /// One core's replies waiting to be sent.
     pub(crate) output_bytes: usize,
@@ -73,7 +76,9 @@ pub(crate) fn divide(config: &Config, cores: u16) -> Budget {
 /// The most that one core's shard may be given while the node runs, in bytes.
 pub(crate) fn shard_bytes_max(config: &Config, cores: u16) -> u64 {
     let memory = config.memory_max.unwrap_or(config.memory);
-    divide(&Config { memory, ..config.clone() }, cores).shard_bytes
+    let even = divide(&Config { memory, ..config.clone() }, cores).shard_bytes;
+    // Beyond what a shard can have at all there is no more to be given to it.
+    (even * TIMES_EVEN_MAX.min(u64::from(cores))).min(BUDGET_BYTES_MAX.max(even))
 }
 
 #[cfg(test)]

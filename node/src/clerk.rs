@@ -1,5 +1,6 @@
 //! What clients of a dialect ask of the node rather than of its data, and what they may know
-//! of it that changes. A thread of its own: a core neither waits for an answer nor reads files.
+//! of it that changes; and what is looked after now and then. A thread of its own: a core neither
+//! waits for an answer nor reads files.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ pub(crate) fn run(wishes: &Receiver<Wish>, node: &dyn NodeControl, about: &Arc<A
         if let Some(bytes) = resident_bytes() {
             about.memory_resident_bytes.store(bytes, Ordering::Relaxed);
         }
+        node.divide_memory();
         match wishes.recv_timeout(LOOK_INTERVAL) {
             Ok(Wish::Shutdown) => {
                 tracing::info!("a client asked for the end: draining");

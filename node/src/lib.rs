@@ -26,6 +26,7 @@ mod lanes;
 mod listeners;
 mod live_config;
 mod prefault;
+mod shares;
 mod spinner;
 mod start;
 mod threads;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use corelane_engine::{About, Answered, ClusterView, DefaultTtl, EngineConfig};
+use corelane_engine::{About, Answered, ClusterView, DefaultTtl, EngineConfig, Tuning};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
 use corelane_ring::{CoreMap, NodeName as RingName, Topology, slot_of};
@@ -27,6 +27,7 @@ use crate::lanes::CoreMail;
 use crate::listeners;
 use crate::live_config::{ChangeError, LiveConfig};
 use crate::prefault::PrefaultThread;
+use crate::shares;
 pub use crate::start::{IoKind, StartError};
 use crate::threads::CoreThreads;
 use crate::topology::keeper::{Keeper, RefusedTopology, Taken};
@@ -60,6 +61,15 @@ impl Handle {
         for (commands, waker) in self.commands.iter().zip(self.wakers.iter()) {
             // A core that has ended needs no command.
             let _ = commands.send(command());
+            waker.wake();
+        }
+    }
+
+    fn retune(&self, tunings: Vec<Tuning>) {
+        let cores = self.commands.iter().zip(self.wakers.iter());
+        for ((commands, waker), tuning) in cores.zip(tunings) {
+            // A core that has ended needs no command.
+            let _ = commands.send(Command::Retune(tuning));
             waker.wake();
         }
     }
@@ -122,7 +132,13 @@ impl NodeControl for Handle {
     }
 
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
-        self.live.change(settings, |tuning| self.command(|| Command::Retune(tuning)))
+        self.live.change(settings, |tunings| self.retune(tunings))
+    }
+
+    fn divide_memory(&self) {
+        let Some(view) = self.topology.in_force() else { return };
+        let held = self.snapshots.each("memory_used_bytes");
+        self.live.follow_slots(&view.cores().loads(), &held, |tunings| self.retune(tunings));
     }
 }
 
@@ -148,7 +164,11 @@ impl Node {
         let opened = listeners::open(&config.listen, cores)?;
         let budget = budget::divide(&config, cores);
         let about = Arc::new(about(&config, &host, &opened.addresses));
-        let engines = engine_configs(&config, cores, budget, cluster.as_ref(), &about);
+        let shares = match &cluster {
+            Some(view) => shares::by_slots(budget.shard_bytes, &view.cores().loads()),
+            None => vec![budget.shard_bytes; count],
+        };
+        let engines = engine_configs(&config, &shares, budget, cluster.as_ref(), &about);
         let (wish, wishes) = bounded(clerk::WISHES_MAX);
         let snapshots = CoreSnapshots::new(count);
         let gate = Arc::new(Gate::new(config.connections_max, count));
@@ -203,7 +223,7 @@ impl Node {
         let prefault = PrefaultThread::start(config.prefault, budget.shard_bytes, prefaulters)
             .map_err(StartError::Thread)?;
         let (draining, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let live = LiveConfig::new(config, host, cores);
+        let live = LiveConfig::new(config, host, shares);
         let control = Arc::new(Handle {
             commands,
             wakers,
@@ -331,11 +351,12 @@ fn redis_policy(policy: config::Policy) -> &'static str {
 
 fn engine_configs(
     config: &Config,
-    cores: u16,
+    shares: &[u64],
     budget: Budget,
     cluster: Option<&Arc<ClusterView>>,
     about: &Arc<About>,
 ) -> Vec<EngineConfig> {
+    let cores = shares.len() as u16;
     // Random by the system's own source; the standard library keys its hash maps with it.
     let random = || RandomState::new().hash_one(cores);
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -368,7 +389,11 @@ fn engine_configs(
         cores,
         node_name: config.node_name.as_str().to_owned(),
         cluster: cluster.cloned(),
-        shard: ShardConfig { random_seed: random(), ..shard.clone() },
+        shard: ShardConfig {
+            budget_bytes: shares[usize::from(core)],
+            random_seed: random(),
+            ..shard.clone()
+        },
         value_bytes_max: config.value_bytes_max,
         default_ttl: config.default_ttl_ms.map_or(DefaultTtl::Never, DefaultTtl::AfterMs),
         jitter: match config.ttl_jitter {

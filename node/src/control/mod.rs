@@ -99,6 +99,8 @@ pub trait NodeControl: Send + Sync + 'static {
     /// # Errors
     /// The first that cannot be changed so.
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError>;
+    /// Brings the cores' shares of the memory a step closer to the slots that each has.
+    fn divide_memory(&self);
     /// The core that owns a key.
     fn core_of(&self, key: &[u8]) -> u16;
     /// Has a core execute request frames of its keys, encoded as the cores of a node exchange
@@ -128,6 +130,16 @@ impl CoreSnapshots {
     pub fn sum(&self, name: &str) -> Option<u64> {
         let index = CATALOGUE.iter().position(|info| info.name == name)?;
         Some(self.cores.iter().map(|core| core.read()[index]).sum())
+    }
+
+    /// One number, by its name in [`CATALOGUE`], of each core.
+    ///
+    /// # Panics
+    /// There is no such number.
+    pub fn each(&self, name: &str) -> Vec<u64> {
+        let index = CATALOGUE.iter().position(|info| info.name == name);
+        let index = index.expect("a number of the catalogue");
+        self.cores.iter().map(|core| core.read()[index]).collect()
     }
 }
 

@@ -55,6 +55,8 @@ impl NodeControl for FakeNode {
         }
     }
 
+    fn divide_memory(&self) {}
+
     fn core_of(&self, _: &[u8]) -> u16 {
         unreachable!("nothing here asks for entries")
     }
@@ -322,6 +324,7 @@ fn the_port_answers_again_after_a_panic() {
         fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
             Err(ChangeError::Fixed { name: settings[0].0.clone() })
         }
+        fn divide_memory(&self) {}
         fn core_of(&self, _: &[u8]) -> u16 {
             unreachable!("nothing here asks for entries")
         }

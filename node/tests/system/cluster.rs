@@ -184,6 +184,28 @@ fn others_stand_in_for_a_node_that_is_dead(io: Io) {
     }
 }
 
+/// Slots leave one core of two, and most of its memory goes to the other.
+#[test]
+fn memory_follows_the_slots_of_cores() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    fs::write(directory.join("cache-a.toml"), text(directory, 1, &NAMES[..1])).unwrap();
+    let node = start(Io::Epoll, directory, NAMES[0]);
+    let [first, second] = node.counter("memory_budget_bytes")[..] else { panic!("two cores") };
+    assert_eq!(first, second);
+    let slots = "[[slots]]\nnodes = [\"cache-a\"]\nranges = \"0-8191\"\n\
+                 [[slots]]\nnodes = [\"cache-b\"]\nranges = \"8192-16383\"\n";
+    let body = format!("{}{slots}", text(directory, 2, &NAMES[..2]));
+    let answer = put(&node.admin, "/topology", &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    eventually("the memory of the core without slots goes to the other", || {
+        let [more, less] = node.counter("memory_budget_bytes")[..] else { panic!("two cores") };
+        more > first / 2 * 3 && less < first / 2
+    });
+    let sum: u64 = node.counter("memory_budget_bytes").iter().sum();
+    assert!(sum <= first + second, "{sum} of {first} and {second}");
+}
+
 #[test]
 fn a_file_that_is_no_topology_is_a_wrong_configuration() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -46,6 +46,9 @@ use self::room::Room;
 /// The smallest budget of a shard: room for a page of each common kind, and the reserve.
 pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
 
+/// The largest, in bytes: half of what handles reach.
+pub const BUDGET_BYTES_MAX: u64 = Handle::REACH / 2;
+
 /// One core's store.
 ///
 /// Calls take the time; it must not run backwards. Nothing is read from the system.
@@ -127,8 +130,8 @@ impl Shard {
         if given < BUDGET_BYTES_MIN {
             return Err(ShardError::BudgetTooSmall { given, least: BUDGET_BYTES_MIN });
         }
-        if most > Handle::REACH / 2 {
-            return Err(ShardError::BudgetTooLarge { given: most, most: Handle::REACH / 2 });
+        if most > BUDGET_BYTES_MAX {
+            return Err(ShardError::BudgetTooLarge { given: most, most: BUDGET_BYTES_MAX });
         }
         let reserve = |source| ShardError::AddressSpace { bytes: most, source };
         let pages_max = (most / PAGE_BYTES as u64) as u32;
