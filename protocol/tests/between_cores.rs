@@ -51,7 +51,8 @@ fn request<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Request<'a> {
         7 => Request::CountFloat { key, delta: value },
         8 => Request::Describe {
             key,
-            value: if parts.choices[2] & 1 == 0 { WithValue::No } else { WithValue::Yes },
+            value: [WithValue::No, WithValue::Counted, WithValue::Yes]
+                [usize::from(parts.choices[2] % 3)],
             touch: (parts.choices[3] & 1 == 0).then_some(ttl),
         },
         9 => Request::Scan {
@@ -119,6 +120,7 @@ fn reply<'a>(parts: &'a Parts, list: &'a mut Vec<u8>) -> Reply<'a> {
         },
         version: (parts.choices[1] & 2 == 0).then_some(Version(parts.numbers[2])),
         uses: parts.choices[0],
+        is_integer: parts.choices[1] & 4 == 0,
     };
     match parts.form % 3 {
         0 => Reply::Described {

@@ -84,12 +84,14 @@ pub enum Replace {
     Yes,
 }
 
-/// Whether a description brings the value with it.
+/// Whether a description brings the value with it, and counts as a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WithValue {
-    /// It does not.
+    /// It does not, and leaves no trace.
     #[default]
     No,
+    /// It does not, but counts as a read.
+    Counted,
     /// It does, and counts as a read.
     Yes,
 }
@@ -133,6 +135,8 @@ pub struct Description {
     /// How often it was read lately, as far as the eviction policy remembers; before this
     /// request.
     pub uses: u8,
+    /// Whether the value is a whole number of 64 bits with a sign, as one writes it.
+    pub is_integer: bool,
 }
 
 /// A part of a walk over all keys of a space.

@@ -236,7 +236,11 @@ fn write_fields(request: &Request<'_>, to: &mut Writer<'_>) {
         }
         Request::Describe { value, touch, .. } => {
             to.u8(kind::DESCRIBE);
-            to.u8(u8::from(value == WithValue::Yes));
+            to.u8(match value {
+                WithValue::No => 0,
+                WithValue::Counted => 1,
+                WithValue::Yes => 2,
+            });
             to.u8(u8::from(touch.is_some()));
             to.ttl(touch.unwrap_or_default());
         }
@@ -375,7 +379,12 @@ fn read_fields<'a>(key: &'a [u8], mut from: Reader<'a>) -> Option<Request<'a>> {
             Request::ExtendIf { key, side, version: Version(from.u64()?), value: from.rest() }
         }
         kind::DESCRIBE => {
-            let value = if from.flag()? { WithValue::Yes } else { WithValue::No };
+            let value = match from.u8()? {
+                0 => WithValue::No,
+                1 => WithValue::Counted,
+                2 => WithValue::Yes,
+                _ => return None,
+            };
             let (touched, ttl) = (from.flag()?, from.ttl()?);
             Request::Describe { key, value, touch: touched.then_some(ttl) }
         }
@@ -428,6 +437,7 @@ pub(crate) fn write_reply(reply: &Reply<'_>, out: &mut Vec<u8>) -> u8 {
             to.u64(memory_bytes);
             to.u32(user_flags);
             to.u8(description.uses);
+            to.u8(u8::from(description.is_integer));
             match description.remaining {
                 Remaining::Never => to.u8(0),
                 Remaining::Ms(ms) => {
@@ -488,6 +498,7 @@ fn read_reply(kind: u8, mut from: Reader<'_>) -> Option<Reply<'_>> {
         DESCRIBED => {
             let (value_bytes, memory_bytes) = (from.u64()?, from.u64()?);
             let (user_flags, uses) = (from.u32()?, from.u8()?);
+            let is_integer = from.flag()?;
             let remaining =
                 if from.flag()? { Remaining::Ms(from.u64()?) } else { Remaining::Never };
             let (has_version, version) = (from.flag()?, Version(from.u64()?));
@@ -498,6 +509,7 @@ fn read_reply(kind: u8, mut from: Reader<'_>) -> Option<Reply<'_>> {
                 remaining,
                 version: has_version.then_some(version),
                 uses,
+                is_integer,
             };
             let has_value = from.flag()?;
             Reply::Described { description, value: has_value.then_some(from.rest()) }

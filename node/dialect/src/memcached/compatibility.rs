@@ -94,6 +94,7 @@ mod tests {
                 .eq(&corelane_protocol::WantVersion::Yes)
                 .then_some(VERSION),
             uses: 1,
+            is_integer: true,
         };
         let version = description.version;
         let with_value = |value| Reply::Described { description, value };
@@ -101,7 +102,10 @@ mod tests {
             Request::Get { .. } | Request::GetAndTouch { .. } => {
                 Reply::Value(Value { bytes: b"12", user_flags: 5, version })
             }
-            Request::Describe { value: corelane_protocol::WithValue::No, .. } => with_value(None),
+            Request::Describe {
+                value: corelane_protocol::WithValue::No | corelane_protocol::WithValue::Counted,
+                ..
+            } => with_value(None),
             Request::Describe { .. } | Request::CountAndDescribe { .. } => with_value(Some(b"12")),
             Request::Count(_) => Reply::Number { number: 12, version },
             _ => Reply::Done { version },

@@ -76,6 +76,8 @@ fn is_of_claims(command: Command, flag: u8) -> bool {
 }
 
 const CLAIMS_REFUSED: &str = "CLIENT_ERROR flags N and R of mg, and I, are not supported";
+const LAST_ACCESS_REFUSED: &str =
+    "CLIENT_ERROR flag l is not supported: when an entry was read last is not kept";
 const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 const BAD_FLAGS: &str = "CLIENT_ERROR invalid or duplicate flag";
 const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long";
@@ -129,6 +131,7 @@ impl Flags {
             seen |= bit;
             let read = match flag {
                 _ if is_of_claims(command, flag) => Err(CLAIMS_REFUSED),
+                b'l' if command == Command::Get => Err(LAST_ACCESS_REFUSED),
                 b'k' | b's' | b'f' | b'u' | b'l' | b'P' | b'L' | b'I' | b'R' => Ok(()),
                 // Neither is told by these commands.
                 b'c' if command == Command::Delete => Ok(()),
@@ -264,7 +267,7 @@ fn get<'a>(
         (true, false, None) => Request::Get { key, least_version: None },
         (true, false, Some(ttl)) => Request::GetAndTouch { key, ttl },
         (value, _, touch) => {
-            let value = if value { WithValue::Yes } else { WithValue::No };
+            let value = if value { WithValue::Yes } else { WithValue::Counted };
             Request::Describe { key, value, touch }
         }
     };

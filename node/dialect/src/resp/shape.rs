@@ -80,7 +80,7 @@ const EMBEDDED_BYTES_MAX: u64 = 44;
 
 /// Words that more than one place says.
 pub(crate) const KEY_TOO_LONG: &str = "ERR key is longer than 16384 bytes";
-pub(crate) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
+const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
 pub(crate) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not \
     tracked. Please note that when switching between policies at runtime LRU and LFU data \
@@ -170,6 +170,7 @@ impl Shape {
         match self.form {
             Form::Frequency { tracked: true } => write::integer(description.uses.into(), out),
             Form::Frequency { tracked: false } => write::error(NO_FREQUENCY.as_bytes(), out),
+            Form::Encoding if description.is_integer => write::bulk(b"int", out),
             Form::Encoding if description.value_bytes <= EMBEDDED_BYTES_MAX => {
                 write::bulk(b"embstr", out);
             }

@@ -161,14 +161,21 @@ impl Map {
                 Ok(Said::Number(number))
             }
             Request::CountFloat { key, delta } => {
-                let delta: f64 = str::from_utf8(delta).unwrap().parse().unwrap();
+                let number = |text: &[u8]| {
+                    let text = str::from_utf8(text).map_err(|_| Status::NotANumber)?;
+                    let number = text.parse::<f64>().map_err(|_| Status::NotANumber)?;
+                    if number.is_nan() { Err(Status::NotANumber) } else { Ok(number) }
+                };
                 let old = self.get(space, key).cloned();
                 let (text, remaining) = match &old {
-                    Ok(entry) => (str::from_utf8(&entry.value).unwrap(), entry.remaining),
-                    Err(_) => ("0", Remaining::Never),
+                    Ok(entry) => (&entry.value[..], entry.remaining),
+                    Err(_) => (&b"0"[..], Remaining::Never),
                 };
-                let number: f64 = text.parse().map_err(|_| Status::NotANumber)?;
-                let text = (number + delta).to_string().into_bytes();
+                let sum = number(text)? + number(delta)?;
+                if !sum.is_finite() {
+                    return Err(Status::OutOfRange);
+                }
+                let text = sum.to_string().into_bytes();
                 self.put(space, key, text.clone(), remaining);
                 Ok(Said::Value(text))
             }
@@ -217,6 +224,7 @@ impl Map {
                     remaining: entry.remaining,
                     version: Some(Version(entry.version)),
                     uses: 5,
+                    is_integer: false,
                 }))
             }
             Request::Watch { key } => Ok(Said::Stamp(self.stamp(space, key))),

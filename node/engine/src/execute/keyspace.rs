@@ -2,14 +2,14 @@
 
 use corelane_dialect::glob::{Case, matches};
 use corelane_protocol::{
-    Description, KeyList, KeyPage, Remaining, Replace, Reply, RequestHead, Space, Status, Ttl,
-    Value, WalkCursor, WithValue, wire,
+    Arithmetic, Description, KeyList, KeyPage, Remaining, Replace, Reply, RequestHead, Space,
+    Status, Ttl, Value, WalkCursor, WithValue, wire,
 };
 use corelane_ring::slot_of;
-use corelane_shard::{Cursor, Expiry, Key, Millis, Write};
+use corelane_shard::{Cursor, Entry, Expiry, Key, Millis, Write};
 use rand::RngExt;
 
-use super::{Executor, Outcome, reply_head};
+use super::{Executor, Outcome, parse_number, reply_head};
 use crate::limits::{RANDOM_KEY_STEPS_MAX, SLOT_KEYS_MAX, WALK_ENTRIES_MAX};
 
 /// How a step of a walk left a core's shard.
@@ -190,13 +190,13 @@ impl Executor {
         let details = self.shard.details(key, at);
         let entry = match with {
             WithValue::No => self.shard.peek(key, at),
-            WithValue::Yes => self.shard.get(key, at),
+            WithValue::Counted | WithValue::Yes => self.shard.get(key, at),
         };
         let Some((entry, details)) = entry.zip(details) else {
-            self.counters.misses += u64::from(with == WithValue::Yes);
+            self.counters.misses += u64::from(with != WithValue::No);
             return Err(Status::NotFound);
         };
-        self.counters.hits += u64::from(with == WithValue::Yes);
+        self.counters.hits += u64::from(with != WithValue::No);
         let description = Description {
             value_bytes: entry.value.len() as u64,
             memory_bytes: details.memory_bytes,
@@ -207,10 +207,11 @@ impl Executor {
             },
             version,
             uses: details.uses,
+            is_integer: is_integer(&entry),
         };
         let copy;
         let value = match (with, entry.value.as_slice()) {
-            (WithValue::No, _) => None,
+            (WithValue::No | WithValue::Counted, _) => None,
             (WithValue::Yes, Some(bytes)) => Some(bytes),
             (WithValue::Yes, None) => {
                 copy = entry.value.to_vec();
@@ -311,4 +312,9 @@ impl Executor {
             }
         }
     }
+}
+
+/// Whether a value is a whole number of 64 bits with a sign, as one writes it.
+fn is_integer(entry: &Entry<'_>) -> bool {
+    parse_number(entry, Arithmetic::Signed).is_some()
 }

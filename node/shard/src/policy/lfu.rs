@@ -20,6 +20,11 @@ pub(super) fn insert(word: Word) -> Word {
     word.with_counter(COUNTER_NEW)
 }
 
+/// How often an entry was read since it was new, less what has faded.
+pub(super) fn uses(word: Word) -> u8 {
+    word.counter().saturating_sub(COUNTER_NEW)
+}
+
 #[inline]
 pub(super) fn used(word: Word, random: &mut Random) -> Option<Word> {
     let counter = word.counter();

@@ -172,6 +172,16 @@ impl Evictor {
         }
     }
 
+    /// How often an entry was read, as far as that is counted and not forgotten.
+    pub(crate) fn uses(&self, word: Word) -> u8 {
+        let Policy::Evict { algorithm, .. } = self.policy else { return 0 };
+        match algorithm {
+            Algorithm::Clock | Algorithm::S3 => word.counter(),
+            Algorithm::Lfu => lfu::uses(word),
+            Algorithm::Fifo | Algorithm::Random | Algorithm::Ttl => 0,
+        }
+    }
+
     /// See [`ShardStats::probation_ms`](crate::ShardStats::probation_ms).
     pub(crate) fn probation_ms(&self) -> u64 {
         self.probation_ms

@@ -24,6 +24,6 @@ impl Shard {
             Placement::Chunks => stored.value_length() as u64,
         };
         let slot = self.heap.class_of(handle).slot_bytes() + size_of::<u64>();
-        Some(Details { memory_bytes: slot as u64 + chunks, uses: found.word.counter() })
+        Some(Details { memory_bytes: slot as u64 + chunks, uses: self.evictor.uses(found.word) })
     }
 }
