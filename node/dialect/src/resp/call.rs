@@ -43,7 +43,6 @@ impl Refusal {
     pub(crate) const SYNTAX: Refusal = Refusal::Words("ERR syntax error");
     pub(crate) const NOT_AN_INTEGER: Refusal =
         Refusal::Words("ERR value is not an integer or out of range");
-    pub(crate) const NOT_A_FLOAT: Refusal = Refusal::Words("ERR value is not a valid float");
     pub(crate) const KEY_TOO_LONG: Refusal = Refusal::Words(shape::KEY_TOO_LONG);
     pub(crate) const SPACE: Refusal = Refusal::Words("ERR DB index is out of range");
     pub(crate) const NO_CLUSTER: Refusal =

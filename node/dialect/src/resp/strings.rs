@@ -256,46 +256,5 @@ pub(crate) fn decrby<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome
 
 pub(crate) fn incrbyfloat<'a>(call: &mut Call<'_, 'a>, mut args: Args<'a>) -> Outcome<'a> {
     let [key, delta] = take(&mut args);
-    let unsigned = delta.strip_prefix(b"-").or(delta.strip_prefix(b"+")).unwrap_or(delta);
-    if is(unsigned, "inf") || is(unsigned, "infinity") {
-        return Err(Refusal::Words(super::shape::NOT_FINITE));
-    }
-    if !is_decimal(unsigned) {
-        return Err(Refusal::NOT_A_FLOAT);
-    }
     call.one(Request::CountFloat { key, delta }, Form::Float)
-}
-
-/// Whether text is digits with at most one point among them, and perhaps an exponent.
-fn is_decimal(text: &[u8]) -> bool {
-    let exponent = text.iter().position(|byte| byte.eq_ignore_ascii_case(&b'e'));
-    let (mantissa, exponent) = match exponent {
-        Some(at) => (&text[..at], Some(&text[at + 1..])),
-        None => (text, None),
-    };
-    let are_digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
-    let mut halves = mantissa.splitn(2, |&byte| byte == b'.');
-    let whole = halves.next().unwrap_or(b"");
-    let fraction = halves.next().unwrap_or(b"");
-    let exponent_holds = exponent.is_none_or(|text| {
-        let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-        !digits.is_empty() && are_digits(digits)
-    });
-    let has_digits = whole.len() + fraction.len() > 0;
-    has_digits && are_digits(whole) && are_digits(fraction) && exponent_holds
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_decimal;
-
-    #[test]
-    fn decimals_are_told_from_other_text() {
-        for text in ["0", "1.5", ".5", "5.", "1e3", "1.5E-3", "1e+3"] {
-            assert!(is_decimal(text.as_bytes()), "{text}");
-        }
-        for text in ["", ".", "e3", "1e", "1e+", "1.2.3", "0x1f", "1 ", " 1", "nan", "--1"] {
-            assert!(!is_decimal(text.as_bytes()), "{text}");
-        }
-    }
 }

@@ -13,6 +13,11 @@ const EXPONENT_MAX: i32 = 4_950;
 const DECIMALS: u32 = 17;
 /// The largest exponent of two of a finite number.
 const BINARY_EXPONENT_MAX: i32 = 16_383 - 63;
+/// The least exponent of two of a number that is not rounded to zero: that is refused, as what
+/// is too large is.
+const BINARY_EXPONENT_MIN: i32 = -16_445 - 63;
+/// Exponents are read up to here; all beyond are too large, or too small.
+const EXPONENT_READ_MAX: i32 = 1 << 20;
 
 /// A number: `significand` · 2^`exponent`, the significand's highest bit set unless it is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,19 +31,70 @@ pub(crate) struct Decimal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotFinite;
 
+/// A text that is no finite number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoDecimal {
+    /// It is no number at all, or beyond what the format holds.
+    NotANumber,
+    /// It says that it is infinite.
+    Infinite,
+}
+
 impl Decimal {
     pub(crate) const ZERO: Decimal = Decimal { negative: false, significand: 0, exponent: 0 };
 
-    /// Reads `[+-]digits[.digits][e[+-]digits]`. Nothing for anything else.
-    pub(crate) fn parse(text: &[u8]) -> Option<Decimal> {
+    /// Reads `[+-]digits[.digits][e[+-]digits]`, the same in hexadecimal after `0x` (with `p`
+    /// before an exponent of two), and `inf` or `infinity` in any case: what C's `strtold` reads
+    /// that is not "not a number".
+    pub(crate) fn parse(text: &[u8]) -> Result<Decimal, NoDecimal> {
         if text.len() > TEXT_BYTES_MAX {
-            return None;
+            return Err(NoDecimal::NotANumber);
         }
-        let (negative, mut rest) = match text {
+        let (negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
             [b'+', rest @ ..] => (false, rest),
             _ => (false, text),
         };
+        if [&b"inf"[..], b"infinity"].iter().any(|name| rest.eq_ignore_ascii_case(name)) {
+            return Err(NoDecimal::Infinite);
+        }
+        let magnitude = match rest {
+            [b'0', b'x' | b'X', rest @ ..] => Decimal::parse_hexadecimal(rest),
+            _ => Decimal::parse_decimal(rest),
+        };
+        let number = magnitude.ok_or(NoDecimal::NotANumber)?;
+        Ok(Decimal { negative, ..number })
+    }
+
+    /// Reads digits to the base of 16, the exponent to the base of 2.
+    fn parse_hexadecimal(mut rest: &[u8]) -> Option<Decimal> {
+        let mut digits = Big::default();
+        let (mut count, mut exponent, mut fraction) = (0, 0_i32, false);
+        while let Some((&byte, tail)) = rest.split_first() {
+            match byte {
+                b'.' if !fraction => fraction = true,
+                b'p' | b'P' if count > 0 => {
+                    exponent = exponent.checked_add(exponent_of(tail)?)?;
+                    break;
+                }
+                _ => {
+                    digits.multiply_add(16, char::from(byte).to_digit(16)?);
+                    count += 1;
+                    exponent -= 4 * i32::from(fraction);
+                }
+            }
+            rest = tail;
+        }
+        if count == 0 {
+            return None;
+        }
+        if digits.is_zero() {
+            return Some(Decimal::ZERO);
+        }
+        digits.rounded(exponent, false).filter(Decimal::is_in_range)
+    }
+
+    fn parse_decimal(mut rest: &[u8]) -> Option<Decimal> {
         let mut digits = Big::default();
         let (mut count, mut scale, mut fraction) = (0, 0_i32, false);
         while let Some((&byte, tail)) = rest.split_first() {
@@ -59,11 +115,11 @@ impl Decimal {
             rest = tail;
         }
         debug_assert!(rest.is_empty());
-        if count == 0 || scale > EXPONENT_MAX {
-            return None;
+        if count > 0 && digits.is_zero() {
+            return Some(Decimal::ZERO);
         }
-        if digits.is_zero() || scale < -EXPONENT_MAX - TEXT_BYTES_MAX as i32 {
-            return Some(Decimal { negative, ..Decimal::ZERO });
+        if count == 0 || !(-EXPONENT_MAX - TEXT_BYTES_MAX as i32..=EXPONENT_MAX).contains(&scale) {
+            return None;
         }
         let magnitude = if scale >= 0 {
             (0..scale).for_each(|_| digits.multiply_add(10, 0));
@@ -71,9 +127,11 @@ impl Decimal {
         } else {
             quotient(digits, scale.unsigned_abs())
         };
-        magnitude
-            .filter(|number| number.exponent <= BINARY_EXPONENT_MAX)
-            .map(|number| Decimal { negative, ..number })
+        magnitude.filter(Decimal::is_in_range)
+    }
+
+    fn is_in_range(&self) -> bool {
+        (BINARY_EXPONENT_MIN..=BINARY_EXPONENT_MAX).contains(&self.exponent)
     }
 
     /// The sum, rounded.
@@ -157,7 +215,7 @@ fn exponent_of(text: &[u8]) -> Option<i32> {
     let number = digits.iter().fold(0_i32, |number, digit| {
         number.saturating_mul(10).saturating_add(i32::from(digit - b'0'))
     });
-    Some(sign * number.min(2 * EXPONENT_MAX))
+    Some(sign * number.min(EXPONENT_READ_MAX))
 }
 
 /// Rounds a significand of 128 bits, the highest set, to 64. `exponent` is that of the upper
@@ -362,14 +420,14 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     fn check(old: &str, delta: &str, expected: Option<&str>) {
-        let sum = Decimal::parse(old.as_bytes())
-            .zip(Decimal::parse(delta.as_bytes()))
-            .and_then(|(old, delta)| old.add(delta).ok())
-            .map(|sum| {
+        let parsed = |text: &str| Decimal::parse(text.as_bytes()).ok();
+        let sum = parsed(old).zip(parsed(delta)).and_then(|(old, delta)| old.add(delta).ok()).map(
+            |sum| {
                 let mut text = Vec::new();
                 sum.write(&mut text);
                 String::from_utf8(text).unwrap()
-            });
+            },
+        );
         assert_eq!(sum.as_deref(), expected, "{old} + {delta}");
     }
 
@@ -397,6 +455,20 @@ mod tests {
         check("123456.789", "0.001", Some("123456.78999999999999915"));
         check("1e30", "1", Some("1000000000000000000024696061952"));
         check("1e4932", "1e4932", None);
+        check("10", "0x10", Some("26"));
+        check("0X1.8p1", "-0x.8", Some("2.5"));
+        check("0x1fffffffffffffffff", "0", Some("590295810358705651712"));
+        check("0x1p-70", "1", Some("1"));
+        check("0x1p-16445", "1", Some("1"));
+        check("0x1p-16446", "1", None);
+        check("1e-4950", "1", Some("1"));
+        check("1e-5000", "1", None);
+        check("0e-5000", "1", Some("1"));
+        check("0x1p99999", "1", None);
+        check("0x", "1", None);
+        check("0x1p", "1", None);
+        check("0x.p1", "1", None);
+        check("inf", "1", None);
     }
 
     /// Numbers of few digits are exact in 64 bits or round to what f64 and hand computation
@@ -438,12 +510,12 @@ mod tests {
         for _ in 0..2_000 {
             let length = random.random_range(0..40);
             let text: Vec<u8> =
-                (0..length).map(|_| b"0123456789.eE+-"[random.random_range(0..15)]).collect();
-            if let Some(number) = Decimal::parse(&text) {
+                (0..length).map(|_| b"0123456789.eE+-xpaF"[random.random_range(0..19)]).collect();
+            if let Ok(number) = Decimal::parse(&text) {
                 let mut out = Vec::new();
                 number.write(&mut out);
                 let again = Decimal::parse(&out);
-                assert!(again.is_some() || out.len() > TEXT_BYTES_MAX);
+                assert!(again.is_ok() || out.len() > TEXT_BYTES_MAX);
             }
         }
     }

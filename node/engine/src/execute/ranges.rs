@@ -3,7 +3,7 @@
 use corelane_protocol::{Reply, RequestHead, Status, Value, wire};
 use corelane_shard::{End, Entry, Expiry, Key, Millis, Write};
 
-use super::decimal::Decimal;
+use super::decimal::{Decimal, NoDecimal};
 use super::{Executor, Outcome, refused, reply_head};
 
 impl Executor {
@@ -95,18 +95,27 @@ impl Executor {
         self.counters.requests_other += 1;
         let (old, user_flags, expiry) = match self.shard.peek(key, at) {
             Some(entry) => {
-                let number = Decimal::parse(&short_value(&entry)).ok_or(Status::NotANumber)?;
+                let number = term(&short_value(&entry))?;
                 (number, entry.user_flags, entry.expiry)
             }
-            None => (Decimal::ZERO, 0, self.default_expiry(at)),
+            None => (Some(Decimal::ZERO), 0, self.default_expiry(at)),
         };
-        let delta = Decimal::parse(delta).ok_or(Status::NotANumber)?;
+        let sum = old.zip(term(delta)?).and_then(|(old, delta)| old.add(delta).ok());
         let mut text = Vec::new();
-        old.add(delta).map_err(|_| Status::OutOfRange)?.write(&mut text);
+        sum.ok_or(Status::OutOfRange)?.write(&mut text);
         self.write(key, Write { value: &text, user_flags, expiry, version: None }, at)?;
         let value = Value { bytes: &text, user_flags, version: None };
         wire::encode_reply(&reply_head(head), &Reply::Value(value), out);
         Ok(())
+    }
+}
+
+/// A number that is added; none where it is infinite, and so is the sum or it is no number.
+fn term(text: &[u8]) -> Outcome<Option<Decimal>> {
+    match Decimal::parse(text) {
+        Ok(number) => Ok(Some(number)),
+        Err(NoDecimal::Infinite) => Ok(None),
+        Err(NoDecimal::NotANumber) => Err(Status::NotANumber),
     }
 }
 
