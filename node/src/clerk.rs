@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use corelane_dialect::Setting;
+use corelane_dialect::Settings;
 use corelane_engine::{About, Wish};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -30,14 +30,24 @@ pub(crate) fn run(wishes: &Receiver<Wish>, node: &dyn NodeControl, about: &Arc<A
                 tracing::info!("a client asked for the end: draining");
                 node.drain();
             }
-            Ok(Wish::Configure(Setting::MemoryBytes(bytes))) => {
-                let change = [("memory".to_owned(), bytes.to_string())];
-                if let Err(error) = node.change(&change) {
-                    tracing::warn!("a client asked for {bytes} bytes of memory in vain: {error}");
+            Ok(Wish::Configure { settings, asker }) => {
+                let outcome = node.change(&by_name(settings)).map_err(|error| error.to_string());
+                match &outcome {
+                    Ok(()) => tracing::info!("a client changed settings: {settings:?}"),
+                    Err(why) => tracing::warn!("a client wants other settings in vain: {why}"),
                 }
+                node.grant(asker, outcome);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// The settings by the names that the configuration has for them.
+fn by_name(settings: Settings) -> Vec<(String, String)> {
+    let Settings { memory_bytes, policy } = settings;
+    let memory = memory_bytes.map(|bytes| ("memory".to_owned(), bytes.to_string()));
+    let policy = policy.map(|name| ("policy".to_owned(), name.to_owned()));
+    memory.into_iter().chain(policy).collect()
 }

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use corelane_engine::limits::QUEUE_TARGET_US;
 use corelane_engine::{
-    Agenda, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd, SendEnd,
-    Tuning, Wish, limits::LOOKAHEAD,
+    Agenda, Asker, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd,
+    SendEnd, Tuning, Wish, limits::LOOKAHEAD,
 };
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::MonotonicUs;
@@ -32,6 +32,7 @@ use crate::control::{Ask, CoreSnapshot};
 use crate::driver::{Driver, Event, Wait};
 use crate::gate::Gate;
 use crate::lanes::{Adoption, CoreMail, Lanes};
+use crate::listeners;
 use crate::spinner::Spinner;
 use crate::system;
 
@@ -67,6 +68,13 @@ pub(crate) enum Command {
     Cluster(Arc<ClusterView>),
     /// Go on with other settings.
     Retune(Tuning),
+    /// Answer a client that asked for a change.
+    Grant {
+        /// Who.
+        asker: Asker,
+        /// Whether it was made, or why not.
+        outcome: Result<(), String>,
+    },
 }
 
 /// Whether the core has its CPU to itself.
@@ -161,9 +169,9 @@ impl<D: Driver> EventLoop<D> {
                 life = self.obey(life, now);
                 obeyed += 1;
             }
+            self.pass_on_wishes(now);
             let agenda = self.engine.tick(now, &mut World::of(&mut self.driver, &mut self.lanes));
             self.engine.flush_output(now, &mut World::of(&mut self.driver, &mut self.lanes));
-            self.pass_on_wishes();
             let delivered = self.lanes.flush();
 
             let counters = self.engine.counters_mut();
@@ -309,6 +317,7 @@ impl<D: Driver> EventLoop<D> {
     /// Begins to serve a connection that has sent `received` so far.
     fn take_over(&mut self, socket: OwnedFd, received: &[u8], now: MonotonicUs) {
         let id = self.engine.opened(now);
+        self.engine.set_addresses(id, listeners::addresses_of(&socket));
         if let Err(error) = self.driver.adopt(id, socket) {
             tracing::warn!("a connection is dropped: {error}");
             self.engine.closed(id);
@@ -385,17 +394,33 @@ impl<D: Driver> EventLoop<D> {
                 self.engine.retune(tuning);
                 life
             }
+            Ok(Command::Grant { asker, outcome }) => {
+                self.grant(asker, outcome, now);
+                life
+            }
             // Another core's connections may still need this one: all end together.
             _ if life == Life::Draining && self.gate.is_deserted() => Life::Over,
             _ => life,
         }
     }
 
-    /// What clients asked of the node goes to whoever sees to it. Nobody waits for that.
-    fn pass_on_wishes(&mut self) {
+    fn grant(&mut self, asker: Asker, outcome: Result<(), String>, now: MonotonicUs) {
+        let outcome = match &outcome {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why.as_str()),
+        };
+        let mut world = World::of(&mut self.driver, &mut self.lanes);
+        self.engine.granted(asker, outcome, now, &mut world);
+    }
+
+    /// What clients asked of the node goes to whoever sees to it.
+    fn pass_on_wishes(&mut self, now: MonotonicUs) {
         for wish in self.engine.wishes() {
             if self.wishes.try_send(wish).is_err() {
                 tracing::warn!("too much is asked of the node at once: {wish:?} is dropped");
+                if let Wish::Configure { asker, .. } = wish {
+                    self.grant(asker, Err("too much is asked of the node at once".to_owned()), now);
+                }
             }
         }
     }

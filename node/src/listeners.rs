@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use corelane_dialect::Addresses;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::config::ListenAddress;
 use crate::control::bind_hint;
@@ -59,6 +60,22 @@ pub(crate) fn open(addresses: &[ListenAddress], cores: u16) -> Result<Listeners,
         listeners.addresses.push(actual.map_err(failed)?);
     }
     Ok(listeners)
+}
+
+/// Where an accepted connection comes from and came in, for clients that ask.
+pub(crate) fn addresses_of(socket: &OwnedFd) -> Addresses {
+    let socket = SockRef::from(socket);
+    let (Ok(remote), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+        // It was closed already.
+        return Addresses::Unknown;
+    };
+    match (remote.as_socket(), local.as_socket()) {
+        (Some(remote), Some(local)) => Addresses::Inet { remote, local },
+        _ => {
+            let path = local.as_pathname().unwrap_or(Path::new("")).to_string_lossy();
+            Addresses::Unix(path.into())
+        }
+    }
 }
 
 fn open_tcp(

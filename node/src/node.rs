@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use corelane_engine::{About, Answered, ClusterView, DefaultTtl, EngineConfig, Tuning};
+use corelane_engine::{About, Answered, Asker, ClusterView, DefaultTtl, EngineConfig, Tuning};
 use corelane_mesh::Mesh;
 use corelane_protocol::MonotonicUs;
 use corelane_ring::{CoreMap, NodeName as RingName, Topology, slot_of};
@@ -52,6 +52,7 @@ struct Handle {
     snapshots: CoreSnapshots,
     topology: Keeper,
     live: LiveConfig,
+    about: Arc<About>,
     /// Which core has which slots while there is no topology.
     cores: CoreMap,
 }
@@ -132,13 +133,22 @@ impl NodeControl for Handle {
     }
 
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
-        self.live.change(settings, |tunings| self.retune(tunings))
+        self.live.change(settings, |tunings| self.retune(tunings))?;
+        self.about.memory_bytes_max.store(self.live.get().memory, Ordering::Relaxed);
+        Ok(())
     }
 
     fn divide_memory(&self) {
         let Some(view) = self.topology.in_force() else { return };
         let held = self.snapshots.each("memory_used_bytes");
         self.live.follow_slots(&view.cores().loads(), &held, |tunings| self.retune(tunings));
+    }
+
+    fn grant(&self, asker: Asker, outcome: Result<(), String>) {
+        let core = usize::from(asker.core);
+        // A core that has ended answers nobody.
+        let _ = self.commands[core].send(Command::Grant { asker, outcome });
+        self.wakers[core].wake();
     }
 }
 
@@ -232,6 +242,7 @@ impl Node {
             snapshots,
             topology,
             live,
+            about: Arc::clone(&about),
             cores: CoreMap::even(cores).expect("the configuration bounds the cores"),
         });
         let node = Arc::clone(&control);
@@ -326,26 +337,9 @@ fn about(config: &Config, host: &Host, addresses: &[ListenAddress]) -> About {
         process_id: std::process::id(),
         port: port.unwrap_or_default(),
         connections_max: config.connections_max as u64,
-        memory_bytes_max: config.memory,
+        memory_bytes_max: config.memory.into(),
         memory_system_bytes: host.memory_bytes.unwrap_or_default(),
-        policy: redis_policy(config.policy).to_owned(),
         memory_resident_bytes: AtomicU64::default(),
-    }
-}
-
-/// Redis's name for what is nearest to a policy.
-fn redis_policy(policy: config::Policy) -> &'static str {
-    let config::Policy::Evict { order, scope } = policy else { return "noeviction" };
-    match (order, scope) {
-        (EvictionOrder::Ttl, _) => "volatile-ttl",
-        (EvictionOrder::Lfu, EvictionScope::AllKeys) => "allkeys-lfu",
-        (EvictionOrder::Lfu, EvictionScope::TtlOnly) => "volatile-lfu",
-        (EvictionOrder::Random, EvictionScope::AllKeys) => "allkeys-random",
-        (EvictionOrder::Random, EvictionScope::TtlOnly) => "volatile-random",
-        (EvictionOrder::S3 | EvictionOrder::Clock | EvictionOrder::Fifo, scope) => match scope {
-            EvictionScope::AllKeys => "allkeys-lru",
-            EvictionScope::TtlOnly => "volatile-lru",
-        },
     }
 }
 

@@ -40,10 +40,27 @@ def commands(node, protocol):
     assert client.info("clients")["connected_clients"] >= 1
     assert client.info("stats")["total_commands_processed"] > 100
     assert client.info("keyspace")["db0"]["keys"] == client.dbsize()
-    assert client.config_get("maxmemory*")["maxmemory"].isdigit()
+    before = client.config_get("maxmemory*")
+    assert before["maxmemory"].isdigit()
+    assert client.config_set("maxmemory-policy", "allkeys-lfu")
+    assert client.config_get("maxmemory*") == {**before, "maxmemory-policy": "allkeys-lfu"}
+    assert client.info("memory")["maxmemory_policy"] == "allkeys-lfu"
+    client.set("counted", "1")
+    assert client.object("freq", "counted") == 0
+    for policy, memory in [("nosuch", "100mb"), ("noeviction", "1")]:
+        try:
+            client.config_set("maxmemory-policy", policy, "maxmemory", memory)
+        except redis.ResponseError as error:
+            assert str(error).startswith("CONFIG SET failed"), error
+        else:
+            raise AssertionError("settings that cannot be were taken")
+    assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lfu"}
+    assert client.config_set("maxmemory-policy", before["maxmemory-policy"])
     assert client.client_setname("tester")
     assert client.client_getname() == "tester"
-    assert any(one["name"] == "tester" for one in client.client_list())
+    (own,) = [one for one in client.client_list() if one["name"] == "tester"]
+    assert own["addr"].startswith("127.0.0.1:") and own["laddr"] != own["addr"], own
+    assert own["dialect"] == "resp", own
     assert client.command_count() > 60
     assert client.memory_usage("number") > 0
     assert len(client.time()) == 2

@@ -1,5 +1,8 @@
 //! What a dialect asks about the node it speaks for.
 
+use std::fmt;
+use std::net::SocketAddr;
+
 /// What a node can tell of itself. Only commands that ask for it look here, never a get or
 /// a set.
 pub trait Facts {
@@ -23,15 +26,59 @@ pub trait Facts {
     fn slot_of(&self, key: &[u8]) -> u16;
 }
 
+/// Where a connection comes from, and where it came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// Nobody has told.
+    #[default]
+    Unknown,
+    /// Over IP.
+    Inet {
+        /// Where it comes from.
+        remote: SocketAddr,
+        /// Where it came in.
+        local: SocketAddr,
+    },
+    /// Over a UNIX socket of this path. Clients of one have no address of their own.
+    Unix(Box<str>),
+}
+
+impl Addresses {
+    /// Where it comes from, as Redis writes it: `IP:PORT`, `[IPv6]:PORT` or `PATH:0`.
+    pub fn remote(&self) -> impl fmt::Display {
+        Address { of: self, is_remote: true }
+    }
+
+    /// Where it came in, in the same form.
+    pub fn local(&self) -> impl fmt::Display {
+        Address { of: self, is_remote: false }
+    }
+}
+
+/// One of the two.
+struct Address<'a> {
+    of: &'a Addresses,
+    is_remote: bool,
+}
+
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            Addresses::Unknown => Ok(()),
+            Addresses::Inet { remote, .. } if self.is_remote => remote.fmt(out),
+            Addresses::Inet { local, .. } => local.fmt(out),
+            Addresses::Unix(path) => write!(out, "{path}:0"),
+        }
+    }
+}
+
 /// One connection, as clients may see it.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientFacts<'f> {
     /// Unlike that of any other connection of the node, ever.
     pub number: u64,
-    /// Where it comes from, as `ADDRESS:PORT`.
-    pub address: &'f str,
-    /// Where it came in, as `ADDRESS:PORT`.
-    pub local_address: &'f str,
+    /// Where it comes from and came in.
+    pub addresses: &'f Addresses,
     /// Seconds since it came in.
     pub age_s: u64,
     /// Seconds since it last sent anything.

@@ -5,7 +5,8 @@ use corelane_protocol::{
 };
 
 use crate::{
-    ClientFacts, ClusterFacts, Facts, Gather, Manner, Moment, NodeFacts, Part, Step, Taken,
+    Addresses, ClientFacts, ClusterFacts, Facts, Gather, Manner, Moment, NodeFacts, Part, Step,
+    Taken,
 };
 use crate::{memcached, resp};
 
@@ -33,8 +34,7 @@ impl Facts for Node {
     fn client(&self) -> ClientFacts<'_> {
         ClientFacts {
             number: 1,
-            address: "127.0.0.1:2",
-            local_address: "127.0.0.1:1",
+            addresses: &Addresses::Unknown,
             age_s: 0,
             idle_s: 0,
             input_bytes: 0,

@@ -28,5 +28,5 @@ mod step;
 
 pub use ahead::{Ahead, Asks, Manner, Span};
 pub use detect::{Detected, Dialects, detect};
-pub use facts::{ClientFacts, ClusterFacts, ClusterNode, Facts, NodeFacts};
-pub use step::{Control, Gather, Moment, Part, Parts, Setting, Shape, Step, Taken, ValueHead};
+pub use facts::{Addresses, ClientFacts, ClusterFacts, ClusterNode, Facts, NodeFacts};
+pub use step::{Control, Gather, Moment, Part, Parts, Settings, Shape, Step, Taken, ValueHead};

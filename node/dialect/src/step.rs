@@ -80,17 +80,19 @@ pub enum Control<'a> {
     ListClients(resp::ClientFilter<'a>),
     /// To close the connections that are meant.
     CloseClients(resp::ClientFilter<'a>),
-    /// To change a setting while the node runs.
-    Configure(Setting),
+    /// To change settings while the node runs.
+    Configure(Settings),
     /// To end, as SIGTERM asks for it.
     Shutdown,
 }
 
-/// A setting that may be changed while the node runs, with its new value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
+/// The settings that may be changed while the node runs: those to change, all of them or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
     /// What the process may take, in bytes.
-    MemoryBytes(u64),
+    pub memory_bytes: Option<u64>,
+    /// How room is made, in Redis's way of naming policies.
+    pub policy: Option<&'static str>,
 }
 
 /// A request, and how its reply is rendered.

@@ -1,6 +1,6 @@
 //! One connection as the engine sees it, and the table of them.
 
-use corelane_dialect::Manner;
+use corelane_dialect::{Addresses, Manner};
 use corelane_protocol::{ReplyHead, Status};
 use corelane_shard::Millis;
 
@@ -121,6 +121,17 @@ pub(crate) enum Reading {
     Detaching,
 }
 
+/// What only sweeps and clients that ask look at: apart, so that connections stay small.
+#[derive(Debug)]
+pub(crate) struct Background {
+    /// Unlike that of any other connection of the node, ever.
+    pub(crate) number: u64,
+    pub(crate) since: Millis,
+    pub(crate) addresses: Addresses,
+    /// What the world last said of what its peer has taken.
+    pub(crate) taken_by_peer: u64,
+}
+
 /// State of one connection. Its buffers are empty, and own no memory, while nothing is
 /// under way: ten thousand idle connections cost their entries in this table.
 #[derive(Debug)]
@@ -164,9 +175,8 @@ pub(crate) struct Connection {
     /// The turn in which bytes of it were last dealt with, and how many were.
     pub(crate) turn: u32,
     pub(crate) turn_bytes: u32,
-    /// What the world last said of what its peer has taken.
-    pub(crate) taken_by_peer: u64,
     pub(crate) resume: Option<Resume>,
+    pub(crate) background: Box<Background>,
     /// What it speaks, where that is not the native protocol.
     pub(crate) dialect: Option<Box<Dialect>>,
     /// Requests at other cores; made when the first one is forwarded.
@@ -174,7 +184,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(generation: u32, now: Millis) -> Connection {
+    fn new(generation: u32, background: Background) -> Connection {
+        let now = background.since;
         Connection {
             generation,
             session: Session::Fresh,
@@ -197,8 +208,8 @@ impl Connection {
             kept: Kept::Half(0),
             turn: 0,
             turn_bytes: 0,
-            taken_by_peer: 0,
             resume: None,
+            background: Box::new(background),
             dialect: None,
             remote: None,
         }
@@ -342,14 +353,14 @@ impl Connections {
         self.slots.reserve_exact(count);
     }
 
-    pub(crate) fn insert(&mut self, now: Millis) -> ConnectionId {
+    pub(crate) fn insert(&mut self, background: Background) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::Free(0));
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
         let Slot::Free(generation) = *slot else { unreachable!("a free index was taken") };
-        *slot = Slot::Open(Connection::new(generation, now));
+        *slot = Slot::Open(Connection::new(generation, background));
         ConnectionId { index, generation }
     }
 
@@ -396,9 +407,15 @@ mod tests {
     #[test]
     fn a_reused_index_has_a_new_generation() {
         let mut connections = Connections::default();
-        let first = connections.insert(Millis(0));
+        let background = || Background {
+            number: 1,
+            since: Millis(0),
+            addresses: Addresses::default(),
+            taken_by_peer: 0,
+        };
+        let first = connections.insert(background());
         assert!(connections.remove(first).is_some());
-        let second = connections.insert(Millis(0));
+        let second = connections.insert(background());
         assert_eq!(first.index, second.index);
         assert_ne!(first, second);
         assert!(connections.get_mut(first).is_none());

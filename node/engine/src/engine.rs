@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use corelane_protocol::{MonotonicUs, ReplyHead, RequestId, ShortEpoch, Status, limits::NOTICE_ID};
+use corelane_dialect::Addresses;
+use corelane_protocol::{
+    MonotonicUs, Reply, ReplyHead, RequestId, ShortEpoch, Status, limits::NOTICE_ID, wire,
+};
 use corelane_ring::Core;
 use corelane_shard::{Millis, Prefaulter, ShardError, TickOutcome};
 
 use crate::config::{EngineConfig, Tuning};
 use crate::connection::{
-    Connection, ConnectionId, Connections, Handover, Kept, Reading, Session, Wait,
+    Background, Connection, ConnectionId, Connections, Handover, Kept, Reading, Session, Wait,
 };
 use crate::counters::Counters;
 use crate::dispatch::Dispatcher;
@@ -24,7 +27,7 @@ use crate::output::{Closing, Output};
 use crate::packet::Leases;
 use crate::spare::Spare;
 use crate::timers::Timer;
-use crate::{ClusterView, Mail, Packet, Wish};
+use crate::{Asker, ClusterView, Mail, Packet, Wish};
 
 /// How receiving on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,24 +137,41 @@ impl Engine {
     /// A connection came in, or over from another core; what that one had received comes
     /// next, as [`Engine::received`].
     pub fn opened(&mut self, now: MonotonicUs) -> ConnectionId {
-        let id = self.connections.insert(millis(now));
-        let counters = self.counters_mut();
-        counters.connections_opened += 1;
-        counters.connections_open += 1;
+        let id = self.admit(now);
         if self.draining.is_some() {
             self.say_goodbye(id);
         }
         id
     }
 
-    /// A connection came in for which there is no room: it is told so, and closed once it has
-    /// heard.
-    pub fn refused(&mut self, now: MonotonicUs) -> ConnectionId {
-        let id = self.connections.insert(millis(now));
+    /// Where a connection comes from, for clients that ask.
+    pub fn set_addresses(&mut self, id: ConnectionId, addresses: Addresses) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.background.addresses = addresses;
+        }
+    }
+
+    fn admit(&mut self, now: MonotonicUs) -> ConnectionId {
+        let config = &self.dispatcher.executor.config;
+        let (core, cores) = (u64::from(config.core), u64::from(config.cores));
         let counters = self.counters_mut();
         counters.connections_opened += 1;
         counters.connections_open += 1;
-        counters.connections_refused += 1;
+        let number = counters.connections_opened * cores + core;
+        let addresses = Addresses::Unknown;
+        self.connections.insert(Background {
+            number,
+            since: millis(now),
+            addresses,
+            taken_by_peer: 0,
+        })
+    }
+
+    /// A connection came in for which there is no room: it is told so, and closed once it has
+    /// heard.
+    pub fn refused(&mut self, now: MonotonicUs) -> ConnectionId {
+        let id = self.admit(now);
+        self.counters_mut().connections_refused += 1;
         let connection = self.connections.get_mut(id).expect("it was just inserted");
         connection.refuse(NOTICE, Status::TooManyConnections, FULL);
         self.list(id);
@@ -166,6 +186,31 @@ impl Engine {
     /// What clients have asked of the node since the last call.
     pub fn wishes(&mut self) -> Vec<Wish> {
         std::mem::take(&mut self.dispatcher.desk.wishes)
+    }
+
+    /// Answers a command that waits for what was asked of the node: whether it was done, or why
+    /// not.
+    pub fn granted(
+        &mut self,
+        asker: Asker,
+        outcome: Result<(), &str>,
+        now: MonotonicUs,
+        output: &mut impl Output,
+    ) {
+        let id = asker.connection;
+        let Some(connection) = self.connections.get_mut(id).filter(|it| !it.is_closing()) else {
+            return;
+        };
+        let head = ReplyHead { id: RequestId(asker.serial), ..ReplyHead::default() };
+        let mut frame = Vec::new();
+        match outcome {
+            Ok(()) => wire::encode_reply(&head, &Reply::Done { version: None }, &mut frame),
+            Err(why) => write_failure(&mut frame, head, Status::Invalid, why),
+        }
+        self.dispatcher.landed(connection, frame, &mut Leases::default(), now);
+        self.pump(id, &[], now);
+        self.list(id);
+        self.settle(id, now, output);
     }
 
     /// The next calls of [`Engine::received`], in this turn and this order, will bring these
@@ -595,6 +640,11 @@ impl Engine {
         if !self.dispatcher.desk.errands.is_empty() {
             self.run_errands(id, now);
         }
+        if let Some((settings, serial)) = self.dispatcher.desk.settings.take() {
+            let core = self.dispatcher.executor.config.core;
+            let asker = Asker { core, connection: id, serial };
+            self.dispatcher.desk.wishes.push(Wish::Configure { settings, asker });
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         if std::mem::take(&mut connection.walks) {
             self.walkers.push(id);
@@ -808,10 +858,10 @@ impl Engine {
             && age(connection.sending_since) >= LINGER_MS_MAX;
         if stuck_output
             && let Some(taken) = output.taken_by_peer(id)
-            && taken != connection.taken_by_peer
+            && taken != connection.background.taken_by_peer
         {
             // It is slow, and not gone.
-            connection.taken_by_peer = taken;
+            connection.background.taken_by_peer = taken;
             connection.sending_since = at;
             return self.settle(id, now, output);
         }

@@ -58,7 +58,7 @@ pub use cluster::{ClusterView, TopologyTooLong};
 pub use config::{DefaultTtl, EngineConfig, JitterMode, Tuning};
 pub use connection::{ConnectionId, Handover};
 pub use engine::{Agenda, Answered, Engine, ReceiveEnd, SendEnd};
-pub use front::{About, Wish};
+pub use front::{About, Asker, Wish};
 pub use mail::Mail;
 pub use output::{Closing, Output};
 pub use packet::{MailedLeases, Packet};

@@ -5,9 +5,11 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use corelane_dialect::Dialects;
+use std::net::SocketAddr;
+
+use corelane_dialect::{Addresses, Dialects, Settings};
 use corelane_engine::limits::TURN_BYTES;
-use corelane_engine::{EngineConfig, SendEnd};
+use corelane_engine::{EngineConfig, SendEnd, Wish};
 use harness::{Node, Wire, config};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -263,16 +265,53 @@ fn some_key_is_met_however_few_there_are() {
 fn connections_of_all_cores_are_listed_and_closed() {
     let mut node = node(2);
     let (one, other) = (node.connect(0), node.connect(1));
+    let native = node.connect(1);
+    assert_eq!(node.ask(native, &harness::hello(0, None, b"")).len(), 1);
+    let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let inet = Addresses::Inet { remote: address(50_000), local: address(7_400) };
+    node.engines[1].set_addresses(other.id, inet);
+    node.engines[1].set_addresses(native.id, Addresses::Unix("/run/node".into()));
     assert_eq!(say(&mut node, other, "CLIENT SETNAME other\r\n"), "+OK\r\n");
     let list = say(&mut node, one, "CLIENT LIST\r\n");
-    assert_eq!(list.matches("id=").count(), 2, "{list}");
-    assert!(list.contains("name=other"), "{list}");
+    assert_eq!(list.matches("id=").count(), 3, "{list}");
+    let line = |part: &str| {
+        let found = list.lines().find(|line| line.contains(part));
+        found.unwrap_or_else(|| panic!("no {part} in {list}"))
+    };
+    let told = line("addr=127.0.0.1:50000 laddr=127.0.0.1:7400");
+    assert!(told.contains("name=other") && told.contains("dialect=resp"), "{told}");
+    assert!(line("addr=/run/node:0 laddr=/run/node:0").contains("dialect=native"), "{list}");
+
+    assert_eq!(say(&mut node, one, "CLIENT KILL LADDR /run/node:0 ID 99\r\n"), ":0\r\n");
+    assert_eq!(say(&mut node, one, "CLIENT KILL ADDR /run/node:0 TYPE normal\r\n"), ":1\r\n");
     let id = say(&mut node, other, "CLIENT ID\r\n");
     let id = id.trim().trim_start_matches(':').to_owned();
     assert_eq!(say(&mut node, one, &format!("CLIENT KILL ID {id}\r\n")), ":1\r\n");
     node.advance_ms(1_000);
     assert_eq!(node.seen(other).closing.len(), 1);
     assert!(node.seen(one).closing.is_empty());
+}
+
+#[test]
+fn a_changed_setting_is_answered_once_it_is_in_force() {
+    let mut node = node(1);
+    let wire = node.connect(0);
+    for (outcome, expected) in [
+        (Ok(()), "+OK\r\n+PONG\r\n"),
+        (Err("too much"), "-ERR CONFIG SET failed - too much\r\n+PONG\r\n"),
+    ] {
+        let command = "CONFIG SET maxmemory 1gb maxmemory-policy noeviction\r\nPING\r\n";
+        assert_eq!(say(&mut node, wire, command), "");
+        let [Wish::Configure { settings, asker }] = node.engines[0].wishes()[..] else {
+            panic!("nothing was asked for");
+        };
+        let (memory_bytes, policy) = (Some(1 << 30), Some("noeviction"));
+        assert_eq!(settings, Settings { memory_bytes, policy });
+        assert_eq!(say(&mut node, wire, ""), "");
+        let (now, output) = (node.now, &mut node.outputs[0]);
+        node.engines[0].granted(asker, outcome, now, output);
+        assert_eq!(say(&mut node, wire, ""), expected);
+    }
 }
 
 #[test]

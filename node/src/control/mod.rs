@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use corelane_engine::counters::CATALOGUE;
-use corelane_engine::{Answered, ClusterView};
+use corelane_engine::{Answered, Asker, ClusterView};
 use corelane_ring::Topology;
 use tokio::sync::{oneshot, watch};
 
@@ -101,6 +101,8 @@ pub trait NodeControl: Send + Sync + 'static {
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError>;
     /// Brings the cores' shares of the memory a step closer to the slots that each has.
     fn divide_memory(&self);
+    /// Answers a client that asked for a change.
+    fn grant(&self, asker: Asker, outcome: Result<(), String>);
     /// The core that owns a key.
     fn core_of(&self, key: &[u8]) -> u16;
     /// Has a core execute request frames of its keys, encoded as the cores of a node exchange

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
+use corelane_engine::Asker;
+
 use super::*;
 
 /// A node that records what it is told.
@@ -43,6 +45,10 @@ impl NodeControl for FakeNode {
 
     fn config(&self) -> Config {
         Config { memory: 1 << 30, ..Config::default() }
+    }
+
+    fn grant(&self, _: Asker, _: Result<(), String>) {
+        unreachable!("no client asks for a change")
     }
 
     fn change(&self, settings: &[(String, String)]) -> Result<(), ChangeError> {
@@ -325,6 +331,9 @@ fn the_port_answers_again_after_a_panic() {
             Err(ChangeError::Fixed { name: settings[0].0.clone() })
         }
         fn divide_memory(&self) {}
+        fn grant(&self, _: Asker, _: Result<(), String>) {
+            unreachable!("no client asks for a change")
+        }
         fn core_of(&self, _: &[u8]) -> u16 {
             unreachable!("nothing here asks for entries")
         }

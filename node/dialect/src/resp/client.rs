@@ -1,5 +1,6 @@
 //! `CLIENT LIST` and `CLIENT KILL`: which connections are meant, and how one is described.
 
+use std::fmt::Display;
 use std::io::Write;
 
 use super::call::{Call, Outcome, Refusal, is, take};
@@ -36,7 +37,9 @@ impl<'a> ClientFilter<'a> {
     pub fn matches(&self, client: &ClientFacts<'_>) -> bool {
         let mut args = self.args.clone();
         match self.form {
-            FilterForm::KillAddress => args.next() == Some(client.address.as_bytes()),
+            FilterForm::KillAddress => {
+                args.next().is_some_and(|address| is_address(address, client.addresses.remote()))
+            }
             FilterForm::List => match args.next() {
                 None => true,
                 Some(kind) if is(kind, "type") => args.next().is_some_and(is_normal),
@@ -48,9 +51,9 @@ impl<'a> ClientFilter<'a> {
                     let holds = if is(name, "id") {
                         parse_integer(value) == i64::try_from(client.number).ok()
                     } else if is(name, "addr") {
-                        value == client.address.as_bytes()
+                        is_address(value, client.addresses.remote())
                     } else if is(name, "laddr") {
-                        value == client.local_address.as_bytes()
+                        is_address(value, client.addresses.local())
                     } else if is(name, "type") {
                         is_normal(value)
                     } else if is(name, "skipme") {
@@ -96,6 +99,10 @@ impl<'a> ClientFilter<'a> {
     }
 }
 
+fn is_address(text: &[u8], address: impl Display) -> bool {
+    text == address.to_string().as_bytes()
+}
+
 /// All connections are of the type that Redis calls normal.
 fn is_normal(kind: &[u8]) -> bool {
     is(kind, "normal")
@@ -127,7 +134,7 @@ pub(crate) fn list<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> {
 
 pub(crate) fn info<'a>(call: &mut Call<'_, 'a>, _: Args<'a>) -> Outcome<'a> {
     let mut text = Vec::new();
-    line(&call.facts.client(), Some(call.state), &mut text);
+    line(&call.facts.client(), "resp", Some(call.state), &mut text);
     write::verbatim(call.state.revision, &text, call.out);
     Ok(Step::Answered)
 }
@@ -169,14 +176,21 @@ fn check_kill(mut args: Args<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Appends a connection's line of `CLIENT LIST`. Without a state it does not speak RESP.
-pub fn describe_client(client: &ClientFacts<'_>, out: &mut Vec<u8>) {
-    line(client, None, out);
+/// Appends the line of `CLIENT LIST` of a connection that does not speak RESP. `dialect` names
+/// what it speaks; empty where it has said nothing yet.
+pub fn describe_client(client: &ClientFacts<'_>, dialect: &str, out: &mut Vec<u8>) {
+    line(client, dialect, None, out);
 }
 
-pub(crate) fn line(client: &ClientFacts<'_>, state: Option<&State>, out: &mut Vec<u8>) {
-    let ClientFacts { number, address, local_address, age_s, idle_s, input_bytes, output_bytes } =
-        client;
+/// Appends a connection's line of `CLIENT LIST`: Redis's fields, and last what it speaks.
+pub(crate) fn line(
+    client: &ClientFacts<'_>,
+    dialect: &str,
+    state: Option<&State>,
+    out: &mut Vec<u8>,
+) {
+    let ClientFacts { number, addresses, age_s, idle_s, input_bytes, output_bytes } = client;
+    let (address, local_address) = (addresses.remote(), addresses.local());
     let name = state.map_or("".into(), |state| String::from_utf8_lossy(&state.name));
     let flags = match state {
         Some(state) if state.transaction.is_some() => "x",
@@ -196,7 +210,8 @@ pub(crate) fn line(client: &ClientFacts<'_>, state: Option<&State>, out: &mut Ve
          idle={idle_s} flags={flags} db={space} sub=0 psub=0 ssub=0 multi={multi} \
          qbuf={input_bytes} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
          obl={output_bytes} oll=0 omem={output_bytes} tot-mem={} events=r cmd={command} \
-         user=default redir=-1 resp={resp} lib-name={library_name} lib-ver={library_version}",
+         user=default redir=-1 resp={resp} lib-name={library_name} lib-ver={library_version} \
+         dialect={dialect}",
         input_bytes + output_bytes,
     )
     .expect("writing to a vector cannot fail");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{COMMANDS, Command, Group};
+use super::table::{COMMANDS, Command, Flags, Group};
 
 /// A Markdown table for each group of commands: how each is called, its options, and what is
 /// not as in Redis 7.0.
@@ -43,6 +43,14 @@ fn row(command: &Command) -> String {
         (least, false) => format!(" ({least})"),
         (least, true) => format!(" ({least}…)"),
     };
-    let Command { summary, options, differs, .. } = command;
+    let Command { summary, options, .. } = command;
+    let differs = differences(command).join("; ");
     format!("| `{name}`{arguments} | {summary} | {options} | {differs} |\n")
+}
+
+fn differences(command: &Command) -> Vec<&'static str> {
+    // Redis refuses this one, too.
+    let is_alone = command.flags.has(Flags::NO_MULTI) && command.name != "shutdown";
+    let alone = is_alone.then_some("Not in transactions");
+    alone.into_iter().chain((!command.differs.is_empty()).then_some(command.differs)).collect()
 }

@@ -6,10 +6,22 @@ use super::parse::Args;
 use super::write;
 use crate::facts::{Facts, NodeFacts};
 use crate::glob::{self, Case};
-use crate::step::{self, Control, Setting, Step};
+use crate::step::{self, Control, Settings, Step};
 
-/// What a new value means, or why it means nothing.
-type Change = fn(&[u8]) -> Result<Setting, &'static str>;
+/// Notes what a new value means, or tells why it means nothing.
+type Change = fn(&[u8], &mut Settings) -> Result<(), &'static str>;
+
+/// Redis's policies, in the order in which it lists them.
+const POLICIES: [&str; 8] = [
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "noeviction",
+];
 
 /// A setting.
 struct Row {
@@ -37,9 +49,19 @@ static SETTINGS: [Row; 18] = [
     Row {
         name: "maxmemory",
         value: |node, _| node.memory_bytes_max.to_string(),
-        change: Some(|text| parse_bytes(text).map(Setting::MemoryBytes)),
+        change: Some(|text, settings| {
+            settings.memory_bytes = Some(parse_bytes(text)?);
+            Ok(())
+        }),
     },
-    fixed("maxmemory-policy", |node, _| node.policy.into()),
+    Row {
+        name: "maxmemory-policy",
+        value: |node, _| node.policy.into(),
+        change: Some(|text, settings| {
+            settings.policy = Some(parse_policy(text)?);
+            Ok(())
+        }),
+    },
     fixed("notify-keyspace-events", |_, _| String::new()),
     fixed("port", |node, _| node.port.to_string()),
     fixed("proto-max-bulk-len", |node, _| node.value_bytes_max.to_string()),
@@ -74,6 +96,14 @@ fn parse_bytes(text: &[u8]) -> Result<u64, &'static str> {
     number.checked_mul(unit).ok_or(WRONG)
 }
 
+fn parse_policy(text: &[u8]) -> Result<&'static str, &'static str> {
+    let named = POLICIES.iter().find(|name| text.eq_ignore_ascii_case(name.as_bytes()));
+    named.copied().ok_or(
+        "argument(s) must be one of the following: volatile-lru, volatile-lfu, \
+         volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
+    )
+}
+
 pub(crate) fn get<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> {
     let wanted = |row: &&Row| {
         args.clone().any(|pattern| glob::matches(pattern, row.name.as_bytes(), Case::Ignored))
@@ -98,7 +128,7 @@ pub(crate) fn set<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> {
         return Err(Refusal::SYNTAX);
     }
     let node = call.facts.node();
-    let mut change = None;
+    let mut settings = Settings::default();
     let mut rest = args.clone();
     for place in 0..args.len() / 2 {
         let [name, value] = take(&mut rest);
@@ -120,16 +150,14 @@ pub(crate) fn set<'a>(call: &mut Call<'_, 'a>, args: Args<'a>) -> Outcome<'a> {
         if value == (row.value)(&node, call.facts).as_bytes() {
             continue;
         }
-        let parse = row.change.ok_or_else(|| failed("can't set immutable config"))?;
-        change = Some(parse(value).map_err(failed)?);
+        let change = row.change.ok_or_else(|| failed("can't set immutable config"))?;
+        change(value, &mut settings).map_err(failed)?;
     }
-    match change {
-        None => call.ok(),
-        Some(setting) => {
-            let gather = step::Gather::Resp(call.gather(GatherKind::Done));
-            Ok(Step::Control { control: Control::Configure(setting), gather })
-        }
+    if settings == Settings::default() {
+        return call.ok();
     }
+    let gather = step::Gather::Resp(call.gather(GatherKind::Configured));
+    Ok(Step::Control { control: Control::Configure(settings), gather })
 }
 
 #[cfg(test)]

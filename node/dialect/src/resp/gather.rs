@@ -24,6 +24,8 @@ pub enum GatherKind {
     Silent,
     /// `OK` once all is done.
     Done,
+    /// `OK` once settings are changed; else why they are not.
+    Configured,
     /// How many found something, or the sum of the numbers they gave.
     Sum,
     /// All keys of all pages.
@@ -87,6 +89,11 @@ impl Gathering {
                 _ => self.text.extend_from_slice(text),
             },
             Reply::Failed { status: Status::NotFound | Status::ConditionFailed, .. } => {}
+            Reply::Failed { message, .. } if self.gather.kind == GatherKind::Configured => {
+                let mut text = Vec::new();
+                write::error(format!("ERR CONFIG SET failed - {message}").as_bytes(), &mut text);
+                self.failure = Some(text);
+            }
             Reply::Failed { .. } | Reply::Busy { .. } | Reply::Redirect(_)
                 if self.failure.is_none() =>
             {
@@ -126,7 +133,9 @@ impl Gathering {
         match (self.gather.kind, self.failure) {
             (GatherKind::Silent, _) => {}
             (_, Some(failure)) => out.extend_from_slice(&failure),
-            (GatherKind::Done | GatherKind::Watch, None) => write::simple("OK", out),
+            (GatherKind::Done | GatherKind::Configured | GatherKind::Watch, None) => {
+                write::simple("OK", out)
+            }
             (GatherKind::Sum, None) => {
                 write::integer(i64::try_from(self.sum).unwrap_or(i64::MAX), out);
             }

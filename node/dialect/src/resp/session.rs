@@ -194,7 +194,7 @@ impl Session {
 
     /// Appends the connection's line of `CLIENT LIST`.
     pub fn describe(&self, client: &ClientFacts<'_>, out: &mut Vec<u8>) {
-        super::client::line(client, Some(&self.state), out);
+        super::client::line(client, "resp", Some(&self.state), out);
     }
 
     /// Gives back memory that only unusual commands need.

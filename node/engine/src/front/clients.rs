@@ -1,10 +1,11 @@
 //! What is asked about the connections of a core: `CLIENT LIST` and `CLIENT KILL`.
 
-use corelane_dialect::resp::ClientFilter;
+use corelane_dialect::resp::{ClientFilter, describe_client};
 use corelane_protocol::{ClientErrand, MonotonicUs, Reply, RequestHead, wire};
 
 use super::Clients;
-use crate::connection::Connections;
+use super::facts::client_facts;
+use crate::connection::{Connections, Session};
 use crate::execute::reply_head;
 
 impl Clients for Connections {
@@ -20,15 +21,19 @@ impl Clients for Connections {
         let (mut text, mut meant) = (Vec::new(), 0);
         for index in 0..self.places() {
             let Some(connection) = self.at(index).and_then(|id| self.get_mut(id)) else { continue };
-            let Some(dialect) = &connection.dialect else { continue };
-            let client = dialect.client(connection);
-            let facts = client.facts(now);
+            let facts = client_facts(connection, now);
             if !connection.is_served() || !filter.matches(&facts) {
                 continue;
             }
             meant += 1;
             match errand {
-                ClientErrand::List => dialect.describe(&facts, &mut text),
+                ClientErrand::List => match &connection.dialect {
+                    Some(dialect) => dialect.describe(&facts, &mut text),
+                    None if connection.session == Session::Fresh => {
+                        describe_client(&facts, "", &mut text);
+                    }
+                    None => describe_client(&facts, "native", &mut text),
+                },
                 ClientErrand::Close => connection.finish(),
             }
         }

@@ -103,9 +103,9 @@ impl Dispatcher {
         let (errand, filter) = match control {
             Control::ListClients(filter) => (ClientErrand::List, filter),
             Control::CloseClients(filter) => (ClientErrand::Close, filter),
-            Control::Configure(setting) => {
-                self.desk.wishes.push(Wish::Configure(setting));
-                return self.granted(connection, commands, gathering, moment);
+            Control::Configure(settings) => {
+                self.desk.settings = Some((settings, commands.awaited(gathering)));
+                return;
             }
             Control::Shutdown => {
                 self.desk.wishes.push(Wish::Shutdown);

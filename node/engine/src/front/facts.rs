@@ -2,13 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use corelane_dialect::{ClientFacts, ClusterFacts, Facts, NodeFacts};
+use corelane_dialect::{Addresses, ClientFacts, ClusterFacts, Facts, NodeFacts};
 use corelane_protocol::MonotonicUs;
 use corelane_ring::slot_of;
+use corelane_shard::{Algorithm, Among, Millis, Policy};
 use subtle::ConstantTimeEq;
 
 use crate::cluster::ClusterView;
 use crate::config::EngineConfig;
+use crate::connection::{Background, Connection};
 
 /// What does not change of a node while it runs, and what somebody else keeps up to date,
 /// for clients that ask.
@@ -22,44 +24,49 @@ pub struct About {
     pub port: u16,
     /// Most connections.
     pub connections_max: u64,
-    /// What the process may take, in bytes.
-    pub memory_bytes_max: u64,
+    /// What the process may take, in bytes. Written by whoever changes it.
+    pub memory_bytes_max: AtomicU64,
     /// What the machine has, in bytes.
     pub memory_system_bytes: u64,
-    /// How room is made, in Redis's way of naming policies.
-    pub policy: String,
     /// What the process takes, in bytes. Written by whoever looks at the system, at times.
     pub memory_resident_bytes: AtomicU64,
 }
 
-/// A connection as it is told to itself and others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Client {
-    pub(crate) number: u64,
-    pub(crate) since: MonotonicUs,
-    pub(crate) heard_at: MonotonicUs,
-    pub(crate) input_bytes: usize,
-    pub(crate) output_bytes: usize,
+/// What is told of a connection, to itself and others.
+pub(crate) fn client_facts(connection: &Connection, now: MonotonicUs) -> ClientFacts<'_> {
+    let Background { number, since, addresses, .. } = &*connection.background;
+    let seconds = |from: Millis| (now.0 / 1_000).saturating_sub(from.0) / 1_000;
+    ClientFacts {
+        number: *number,
+        addresses,
+        age_s: seconds(*since),
+        idle_s: seconds(connection.received_at),
+        input_bytes: connection.input.len() as u64,
+        output_bytes: connection.pending() as u64,
+    }
 }
 
-impl Client {
-    /// Where nobody will ask.
-    pub(crate) fn unknown(now: MonotonicUs) -> Client {
-        Client { number: 0, since: now, heard_at: now, input_bytes: 0, output_bytes: 0 }
-    }
+/// Where nobody will ask.
+const NOBODY: ClientFacts<'static> = ClientFacts {
+    number: 0,
+    addresses: &Addresses::Unknown,
+    age_s: 0,
+    idle_s: 0,
+    input_bytes: 0,
+    output_bytes: 0,
+};
 
-    pub(crate) fn facts(&self, now: MonotonicUs) -> ClientFacts<'static> {
-        let seconds = |from: MonotonicUs| now.0.saturating_sub(from.0) / 1_000_000;
-        ClientFacts {
-            number: self.number,
-            // The engine knows connections, not where they come from.
-            address: "",
-            local_address: "",
-            age_s: seconds(self.since),
-            idle_s: seconds(self.heard_at),
-            input_bytes: self.input_bytes as u64,
-            output_bytes: self.output_bytes as u64,
-        }
+/// Redis's name for what is nearest to a policy.
+fn policy_name(policy: Policy) -> &'static str {
+    let Policy::Evict { algorithm, among } = policy else { return "noeviction" };
+    match (algorithm, among) {
+        (Algorithm::Ttl, _) => "volatile-ttl",
+        (Algorithm::Lfu, Among::All) => "allkeys-lfu",
+        (Algorithm::Lfu, Among::WithExpiry) => "volatile-lfu",
+        (Algorithm::Random, Among::All) => "allkeys-random",
+        (Algorithm::Random, Among::WithExpiry) => "volatile-random",
+        (Algorithm::S3 | Algorithm::Clock | Algorithm::Fifo, Among::All) => "allkeys-lru",
+        (Algorithm::S3 | Algorithm::Clock | Algorithm::Fifo, Among::WithExpiry) => "volatile-lru",
     }
 }
 
@@ -67,9 +74,11 @@ impl Client {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'f> {
     pub(crate) config: &'f EngineConfig,
-    pub(crate) client: Client,
+    /// The connection that asks.
+    pub(crate) connection: Option<&'f Connection>,
     pub(crate) now: MonotonicUs,
     pub(crate) cluster: Option<&'f ClusterView>,
+    pub(crate) policy: Policy,
 }
 
 impl Facts for View<'_> {
@@ -82,7 +91,7 @@ impl Facts for View<'_> {
     }
 
     fn client(&self) -> ClientFacts<'_> {
-        self.client.facts(self.now)
+        self.connection.map_or(NOBODY, |connection| client_facts(connection, self.now))
     }
 
     fn node(&self) -> NodeFacts<'_> {
@@ -97,10 +106,10 @@ impl Facts for View<'_> {
             uptime_s: self.now.0.saturating_sub(self.config.now.0) / 1_000_000,
             connections_max: about.connections_max,
             value_bytes_max: self.config.value_bytes_max as u64,
-            memory_bytes_max: about.memory_bytes_max,
+            memory_bytes_max: about.memory_bytes_max.load(Ordering::Relaxed),
             memory_resident_bytes: about.memory_resident_bytes.load(Ordering::Relaxed),
             memory_system_bytes: about.memory_system_bytes,
-            policy: &about.policy,
+            policy: policy_name(self.policy),
         }
     }
 

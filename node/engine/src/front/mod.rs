@@ -29,12 +29,12 @@ mod facts;
 pub use facts::About;
 pub(crate) use plain::commands_ahead;
 
-use corelane_dialect::{ClientFacts, Detected, Manner, Moment, Setting, detect, memcached, resp};
+use corelane_dialect::{ClientFacts, Detected, Manner, Moment, Settings, detect, memcached, resp};
 use corelane_protocol::{ClientErrand, MonotonicUs, RequestHead};
 
-use self::facts::{Client, View};
+use self::facts::View;
 use self::order::Commands;
-use crate::connection::{Connection, Session};
+use crate::connection::{Connection, ConnectionId, Session};
 use crate::dispatch::Dispatcher;
 
 /// What one connection has agreed on in its dialect.
@@ -58,9 +58,6 @@ impl Speech {
 #[derive(Debug)]
 pub(crate) struct Dialect {
     speech: Speech,
-    /// Unlike that of any other connection of the node.
-    number: u64,
-    since: MonotonicUs,
     commands: Commands,
 }
 
@@ -81,22 +78,11 @@ impl Dialect {
         if self.commands.is_empty() { self.speech.manner() } else { None }
     }
 
-    /// The connection as clients see it.
-    pub(crate) fn client(&self, connection: &Connection) -> Client {
-        Client {
-            number: self.number,
-            since: self.since,
-            heard_at: MonotonicUs(connection.received_at.0 * 1_000),
-            input_bytes: connection.input.len(),
-            output_bytes: connection.pending(),
-        }
-    }
-
     /// Appends the connection's line of `CLIENT LIST`.
     pub(crate) fn describe(&self, client: &ClientFacts<'_>, out: &mut Vec<u8>) {
         match &self.speech {
             Speech::Resp(session) => session.describe(client, out),
-            Speech::Memcached(_) => resp::describe_client(client, out),
+            Speech::Memcached(_) => resp::describe_client(client, "memcached", out),
         }
     }
 }
@@ -104,23 +90,38 @@ impl Dialect {
 /// What a client asks of the node beside its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// To change a setting.
-    Configure(Setting),
+    /// To change settings.
+    Configure {
+        /// Which.
+        settings: Settings,
+        /// Who waits for [`Engine::granted`](crate::Engine::granted).
+        asker: Asker,
+    },
     /// To end, as SIGTERM asks for it.
     Shutdown,
+}
+
+/// A command that waits for what was asked of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// On this core.
+    pub core: u16,
+    /// Of this connection.
+    pub connection: ConnectionId,
+    pub(crate) serial: u32,
 }
 
 /// What all dialect connections of a core share.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    /// How many there were.
-    greeted: u64,
     /// For what a command says at once.
     said: Vec<u8>,
     /// For reply frames that are rendered at once.
     frames: Vec<u8>,
     /// Requests of the connection under way on connections of this core, as frames.
     pub(crate) errands: Vec<u8>,
+    /// The settings that the command under way wants changed, and the serial of the answer.
+    pub(crate) settings: Option<(Settings, u32)>,
     /// What clients asked of the node.
     pub(crate) wishes: Vec<Wish>,
     pub(crate) wall_clock: WallClock,
@@ -129,10 +130,10 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(wall_clock: WallClock) -> Desk {
         Desk {
-            greeted: 0,
             said: Vec::new(),
             frames: Vec::new(),
             errands: Vec::new(),
+            settings: None,
             wishes: Vec::new(),
             wall_clock,
         }
@@ -211,11 +212,7 @@ impl Dispatcher {
                 Speech::Memcached(memcached::Session::new(most, &facts))
             }
         };
-        let config = &self.executor.config;
-        self.desk.greeted += 1;
-        let number = self.desk.greeted * u64::from(config.cores) + u64::from(config.core);
-        let commands = Commands::default();
-        connection.dialect = Some(Box::new(Dialect { speech, number, since: now, commands }));
+        connection.dialect = Some(Box::new(Dialect { speech, commands: Commands::default() }));
         connection.session = Session::Open;
         Greeting::Dialect
     }
@@ -226,8 +223,17 @@ impl Dispatcher {
     }
 
     /// What this node is like, and a connection of it.
-    pub(super) fn view(&self, client: Option<Client>, now: MonotonicUs) -> View<'_> {
-        let client = client.unwrap_or(Client::unknown(now));
-        View { config: &self.executor.config, client, now, cluster: self.slots.cluster() }
+    pub(super) fn view<'v>(
+        &'v self,
+        connection: Option<&'v Connection>,
+        now: MonotonicUs,
+    ) -> View<'v> {
+        View {
+            config: &self.executor.config,
+            connection,
+            now,
+            cluster: self.slots.cluster(),
+            policy: self.executor.shard.policy(),
+        }
     }
 }

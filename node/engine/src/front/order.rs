@@ -232,6 +232,12 @@ impl Commands {
         self.push(Kind::AnyKey { head, cores, gathering }, u32::from(cores))
     }
 
+    /// A command that is answered once the node has done something; its serial.
+    pub(crate) fn awaited(&mut self, gathering: Gathering) -> u32 {
+        self.barrier = true;
+        self.gathered(gathering, 1)
+    }
+
     /// A `WATCH` of so many keys; the serial of the first.
     pub(crate) fn watch(&mut self, gathering: Gathering, requests: u32) -> u32 {
         self.barrier = true;

@@ -57,7 +57,7 @@ impl Dispatcher {
         let Some(mut dialect) = connection.dialect.take() else { return };
         if !dialect.commands.is_empty() {
             let mut said = std::mem::take(&mut connection.output);
-            let facts = self.view(Some(dialect.client(connection)), moment.now);
+            let facts = self.view(Some(connection), moment.now);
             let world = World { facts: &facts, moment };
             let Drained { watched, agreed, walks, closes } =
                 dialect.commands.drain(world, &mut said);

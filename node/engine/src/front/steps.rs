@@ -96,7 +96,7 @@ impl Dispatcher {
         moment: Moment,
     ) -> Result<usize, usize> {
         let mut said = std::mem::take(&mut self.desk.said);
-        let facts = self.view(Some(dialect.client(connection)), moment.now);
+        let facts = self.view(Some(connection), moment.now);
         let taken = match &mut dialect.speech {
             Speech::Resp(session) => session.step(input, &facts, moment, &mut said),
             Speech::Memcached(session) => session.step(input, &facts, moment, &mut said),

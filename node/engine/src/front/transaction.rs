@@ -7,7 +7,7 @@ use corelane_protocol::{
     Answer, Atomic, Reply, ReplyHead, Request, RequestHead, RequestId, Status, Watches,
 };
 
-use super::order::{Commands, Gathering, World, is_walk};
+use super::order::{Commands, Gathering, World};
 use super::replies::{say, whole};
 use super::route::{Place, place_of};
 use super::steps::Target;
@@ -55,7 +55,7 @@ pub(crate) struct Builder {
 /// Why a transaction cannot be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Its keys are of several slots, or it concerns more than one core.
+    /// Its keys are of several slots.
     CrossSlot,
 }
 
@@ -67,17 +67,17 @@ impl Builder {
     }
 
     /// Takes the next command. `text` is what it said at once, which comes first.
-    pub(crate) fn push(&mut self, step: Step<'_>, text: &[u8], cores: u16) {
+    pub(crate) fn push(&mut self, step: Step<'_>, text: &[u8]) {
         if !text.is_empty() {
             self.items.push(Item::Text(text.into()));
         }
         match step {
             Step::One(part) => {
-                self.request(&part.head, &part.request, cores);
+                self.request(&part.head, &part.request);
                 self.items.push(Item::One { shape: part.shape, echo: part.echo.into() });
             }
             Step::Several { parts, gather } => {
-                parts.clone().for_each(|part| self.request(&part.head, &part.request, cores));
+                parts.clone().for_each(|part| self.request(&part.head, &part.request));
                 self.items.push(match gather {
                     Gather::InOrder { end } => {
                         let parts = parts.map(|part| (part.shape, part.echo.into())).collect();
@@ -86,25 +86,21 @@ impl Builder {
                     gather => Item::Gathered { gather, requests: parts.len() },
                 });
             }
-            Step::Everywhere { head, request, gather } => {
-                self.request(&head, &request, cores);
-                self.items.push(Item::Gathered { gather, requests: 1 });
-            }
             // Commands of this kind answer at once, or are refused while they are queued.
-            Step::Answered | Step::Transaction { .. } | Step::Control { .. } | Step::Close => {}
+            Step::Answered
+            | Step::Everywhere { .. }
+            | Step::Transaction { .. }
+            | Step::Control { .. }
+            | Step::Close => {}
         }
     }
 
-    fn request(&mut self, head: &RequestHead, request: &Request<'_>, cores: u16) {
+    fn request(&mut self, head: &RequestHead, request: &Request<'_>) {
         let slot = match place_of(request) {
             Place::Slot(slot) => Some(slot),
-            // On a node of one core, what concerns all of them concerns that one. Walks take
-            // several steps, between which others would come.
             Place::Anywhere => None,
-            Place::Everywhere | Place::Core(_) if cores == 1 && !is_walk(request) => None,
             Place::Everywhere | Place::Core(_) => {
-                self.trouble = Some(Trouble::CrossSlot);
-                return;
+                unreachable!("what concerns more than a slot is refused while it is queued")
             }
         };
         self.watch(slot);
@@ -262,7 +258,6 @@ impl Dispatcher {
         shape: Shape,
         moment: Moment,
     ) {
-        let cores = self.executor.config.cores;
         let agreed = session.agreed();
         let mut builder = Builder::new(shape, agreed);
         let mut watches = Vec::new();
@@ -271,7 +266,7 @@ impl Dispatcher {
         let facts = self.view(None, moment.now);
         let mut text = Vec::new();
         while let Some(step) = session.next_queued(&facts, moment, &mut text) {
-            builder.push(step, &text, cores);
+            builder.push(step, &text);
             text.clear();
         }
         if let Some(trouble) = builder.trouble() {

@@ -208,6 +208,11 @@ impl Shard {
         self.heap.prefaulter()
     }
 
+    /// What is evicted when the budget is used up.
+    pub fn policy(&self) -> Policy {
+        self.config.policy
+    }
+
     /// Changes the policy.
     pub fn set_policy(&mut self, policy: Policy) {
         self.config.policy = policy;

@@ -50,14 +50,14 @@ static CLIENT: [Command; 11] = [
     Command::new("client|info", 2, Group::Connection, SESSION, client::info)
         .since("6.2.0")
         .summary("The connection's line of CLIENT LIST")
-        .differs("Fields that mean nothing here are 0"),
+        .differs("As CLIENT LIST"),
     Command::new("client|kill", -3, Group::Connection, ADMIN_ALONE, client::kill)
         .since("2.4.0")
         .summary("Close connections"),
     Command::new("client|list", -2, Group::Connection, ADMIN_ALONE, client::list)
         .since("2.4.0")
         .summary("A line for each connection")
-        .differs("Fields that mean nothing here are 0; addresses are left out, and so are native clients"),
+        .differs("Fields that mean nothing here are 0; the last field, `dialect`, tells what the connection speaks, the native protocol and memcached included"),
     Command::new("client|no-evict", 3, Group::Connection, ADMIN, connection::client_no_evict)
         .since("7.0.0")
         .summary("Accepted: no connection is ever evicted")
@@ -157,7 +157,7 @@ static CONFIG: [Command; 4] = [
     Command::new("config|set", -4, Group::Server, ADMIN_ALONE, config::set)
         .since("2.0.0")
         .summary("Change settings")
-        .differs("Only `maxmemory`; any other may be set to what it is"),
+        .differs("`maxmemory`, up to the node's `--memory-max`, and `maxmemory-policy`, of which `--policy` says what its names mean here; any other may be set to what it is"),
 ];
 
 static MEMORY: [Command; 2] = [
@@ -176,7 +176,7 @@ static OBJECT: [Command; 5] = [
         .keys(2, 2, 1)
         .since("2.2.3")
         .summary("How Redis would hold the value")
-        .differs("Told by the value alone"),
+        .differs("Told by the value alone: `raw` is what is longer than 44 bytes"),
     Command::new("object|freq", 3, Group::Keys, Flags::READONLY, keys::object_freq)
         .keys(2, 2, 1)
         .since("4.0.0")
@@ -208,7 +208,7 @@ pub(crate) static COMMANDS: [Command; 70] = [
     Command::new("command", -1, Group::Server, ANY_TIME, commands::all).since("2.8.13").summary("What commands there are").subcommands(&COMMAND),
     Command::new("config", -2, Group::Server, Flags::NONE, commands::help).since("2.0.0").summary("Settings under Redis's names").subcommands(&CONFIG),
     Command::new("copy", -3, Group::Keys, WRITE_MORE, keys::copy).keys(1, 2, 1).since("6.2.0").summary("Give a second key the value and expiry of a first").options("DB number, REPLACE").differs("Both keys must be of one slot"),
-    Command::new("dbsize", 1, Group::Server, Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI), keys::dbsize).summary("How many keys the key space has").differs("Not in transactions; counted core by core"),
+    Command::new("dbsize", 1, Group::Server, Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI), keys::dbsize).summary("How many keys the key space has").differs("Counted core by core"),
     Command::new("decr", 2, Group::Strings, WRITE_MORE_FAST, strings::decr).keys(1, 1, 1).summary("Take 1 from a number"),
     Command::new("decrby", 3, Group::Strings, WRITE_MORE_FAST, strings::decrby).keys(1, 1, 1).summary("Take so much from a number"),
     Command::new("del", -2, Group::Keys, Flags::WRITE, keys::del).keys(1, -1, 1).summary("Remove keys").differs("Keys of several cores are not removed at one moment"),
@@ -220,8 +220,8 @@ pub(crate) static COMMANDS: [Command; 70] = [
     Command::new("expire", -3, Group::Keys, WRITE_FAST, keys::expire).keys(1, 1, 1).summary("Let a key expire after so many seconds").options("NX, XX, GT, LT"),
     Command::new("expireat", -3, Group::Keys, WRITE_FAST, keys::expireat).keys(1, 1, 1).since("1.2.0").summary("Let a key expire at a moment in seconds").options("NX, XX, GT, LT"),
     Command::new("expiretime", 2, Group::Keys, READ_FAST, keys::expiretime).keys(1, 1, 1).since("7.0.0").summary("When a key expires, in seconds"),
-    Command::new("flushall", -1, Group::Server, Flags::WRITE.and(Flags::NO_MULTI), keys::flushall).summary("Remove everything").options("ASYNC, SYNC").differs("Not in transactions; done core by core"),
-    Command::new("flushdb", -1, Group::Server, Flags::WRITE.and(Flags::NO_MULTI), keys::flushdb).summary("Remove all keys of the key space").options("ASYNC, SYNC").differs("Not in transactions; done core by core"),
+    Command::new("flushall", -1, Group::Server, Flags::WRITE.and(Flags::NO_MULTI), keys::flushall).summary("Remove everything").options("ASYNC, SYNC").differs("Done core by core"),
+    Command::new("flushdb", -1, Group::Server, Flags::WRITE.and(Flags::NO_MULTI), keys::flushdb).summary("Remove all keys of the key space").options("ASYNC, SYNC").differs("Done core by core"),
     Command::new("get", 2, Group::Strings, READ_FAST, strings::get).keys(1, 1, 1).summary("The value of a key"),
     Command::new("getdel", 2, Group::Strings, WRITE_FAST, strings::getdel).keys(1, 1, 1).since("6.2.0").summary("The value of a key, which is removed"),
     Command::new("getex", -2, Group::Strings, WRITE_FAST, strings::getex).keys(1, 1, 1).since("6.2.0").summary("The value of a key, whose expiry is changed").options("EX seconds, PX milliseconds, EXAT unix-seconds, PXAT unix-milliseconds, PERSIST"),
@@ -230,9 +230,9 @@ pub(crate) static COMMANDS: [Command; 70] = [
     Command::new("hello", -1, Group::Connection, STRANGER, connection::hello).since("6.0.0").summary("Choose RESP2 or RESP3").options("AUTH user password, SETNAME name"),
     Command::new("incr", 2, Group::Strings, WRITE_MORE_FAST, strings::incr).keys(1, 1, 1).summary("Add 1 to a number"),
     Command::new("incrby", 3, Group::Strings, WRITE_MORE_FAST, strings::incrby).keys(1, 1, 1).summary("Add so much to a number"),
-    Command::new("incrbyfloat", 3, Group::Strings, WRITE_MORE_FAST, strings::incrbyfloat).keys(1, 1, 1).since("2.6.0").summary("Add to a number with a fraction").differs("Sums are exact in decimal and have 17 digits after the point; where Redis's binary arithmetic loses digits, they differ from its own. Hexadecimal numbers are refused"),
-    Command::new("info", -1, Group::Server, Flags::LOADING.and(Flags::STALE).and(Flags::NO_MULTI), info::info).summary("The node's counters").differs("Not in transactions; sections and fields that dashboards read, and Corelane's own"),
-    Command::new("keys", 2, Group::Keys, Flags::READONLY, keys::keys).summary("All keys that match a pattern").differs("A match of more than 100,000 steps is none"),
+    Command::new("incrbyfloat", 3, Group::Strings, WRITE_MORE_FAST, strings::incrbyfloat).keys(1, 1, 1).since("2.6.0").summary("Add to a number with a fraction").differs("Numbers of more than 256 bytes are refused"),
+    Command::new("info", -1, Group::Server, Flags::LOADING.and(Flags::STALE).and(Flags::NO_MULTI), info::info).summary("The node's counters").differs("Sections and fields that dashboards read, and Corelane's own"),
+    Command::new("keys", 2, Group::Keys, Flags::READONLY.and(Flags::NO_MULTI), keys::keys).summary("All keys that match a pattern").differs("A match of more than 100,000 steps is none"),
     Command::new("memory", -2, Group::Server, Flags::NONE, commands::help).since("4.0.0").summary("What memory is used for").subcommands(&MEMORY),
     Command::new("mget", -2, Group::Strings, READ_FAST, strings::mget).keys(1, -1, 1).summary("The values of several keys").differs("Keys of several cores are not read at one moment"),
     Command::new("mset", -3, Group::Strings, WRITE_MORE, strings::mset).keys(1, -1, 2).since("1.0.1").summary("Set several keys").differs("Keys of several cores are not written at one moment"),
@@ -247,13 +247,13 @@ pub(crate) static COMMANDS: [Command; 70] = [
     Command::new("psetex", 4, Group::Strings, WRITE_MORE, strings::psetex).keys(1, 1, 1).since("2.6.0").summary("Set a key with an expiry in milliseconds"),
     Command::new("pttl", 2, Group::Keys, READ_FAST, keys::pttl).keys(1, 1, 1).since("2.6.0").summary("How long a key still has, in milliseconds"),
     Command::new("quit", -1, Group::Connection, STRANGER_NOW, connection::quit).summary("Close the connection"),
-    Command::new("randomkey", 1, Group::Keys, Flags::READONLY, keys::randomkey).summary("Some key"),
+    Command::new("randomkey", 1, Group::Keys, Flags::READONLY.and(Flags::NO_MULTI), keys::randomkey).summary("Some key"),
     Command::new("readonly", 1, Group::Cluster, ANY_TIME_FAST, cluster::accepted).since("3.0.0").summary("Accepted: there are no replicas to read from"),
     Command::new("readwrite", 1, Group::Cluster, ANY_TIME_FAST, cluster::accepted).since("3.0.0").summary("Accepted, as READONLY is"),
     Command::new("rename", 3, Group::Keys, Flags::WRITE, keys::rename).keys(1, 2, 1).summary("Give a key another name").differs("Both keys must be of one slot"),
     Command::new("renamenx", 3, Group::Keys, WRITE_FAST, keys::renamenx).keys(1, 2, 1).summary("Give a key another name that no key has").differs("Both keys must be of one slot"),
     Command::new("reset", 1, Group::Connection, STRANGER_NOW, connection::reset).since("6.2.0").summary("Make the connection as it was when it began"),
-    Command::new("scan", -2, Group::Keys, Flags::READONLY, keys::scan).since("2.8.0").summary("Some keys, and where to go on").options("MATCH pattern, COUNT number, TYPE type").differs("COUNT counts as 1,000 at most"),
+    Command::new("scan", -2, Group::Keys, Flags::READONLY.and(Flags::NO_MULTI), keys::scan).since("2.8.0").summary("Some keys, and where to go on").options("MATCH pattern, COUNT number, TYPE type").differs("COUNT counts as 1,000 at most"),
     Command::new("select", 2, Group::Connection, ANY_TIME_FAST, connection::select).summary("Choose the key space, 0 to 15"),
     Command::new("set", -3, Group::Strings, WRITE_MORE, strings::set).keys(1, 1, 1).summary("Set a key").options("EX seconds, PX milliseconds, EXAT unix-seconds, PXAT unix-milliseconds, KEEPTTL, NX, XX, GET, IFEQ value").differs("IFEQ is Valkey's (8.1)"),
     Command::new("setex", 4, Group::Strings, WRITE_MORE, strings::setex).keys(1, 1, 1).since("2.0.0").summary("Set a key with an expiry in seconds"),
