@@ -28,6 +28,12 @@ const REQUESTS_PER_TICK: u64 = 16;
 const ROOMY_BYTES: u64 = 240;
 /// Budget for each entry where the shard is to be full.
 const TIGHT_BYTES: u64 = 90;
+/// The same where values are tiny.
+const TINY_BYTES: u64 = 38;
+/// Bytes that tiny values have at most.
+const TINY_VALUE_BYTES: u64 = 10;
+/// Values of all sizes written over tiny ones: one for so many of these.
+const RESHAPED_SHARE: u64 = 64;
 /// The second in which everything is due.
 const DUE_FROM_MS: u64 = 9_000;
 /// When it is found to be: reclaiming may be late by 1/64 of the time to live.
@@ -43,14 +49,22 @@ pub enum Scenario {
     /// Large values into a shard full of small ones, piece by piece, and the longest that are
     /// written in one call.
     LargeValues,
+    /// Values of all sizes up to the longest that are written in one call, in no order, into a
+    /// shard full of tiny ones that were all read often.
+    Reshaping,
     /// All entries flushed, and new ones written while their memory returns.
     Flushing,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 4] =
-        [Scenario::Growing, Scenario::Expiring, Scenario::LargeValues, Scenario::Flushing];
+    pub const ALL: [Scenario; 5] = [
+        Scenario::Growing,
+        Scenario::Expiring,
+        Scenario::LargeValues,
+        Scenario::Reshaping,
+        Scenario::Flushing,
+    ];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
@@ -58,6 +72,7 @@ impl Scenario {
             Scenario::Growing => "growing",
             Scenario::Expiring => "expiring",
             Scenario::LargeValues => "large values",
+            Scenario::Reshaping => "reshaping",
             Scenario::Flushing => "flushing",
         }
     }
@@ -72,6 +87,8 @@ pub struct Meters {
     pub set: Meter,
     /// Writes of a long value in one call.
     pub set_long: Meter,
+    /// Writes of values of all sizes.
+    pub set_any: Meter,
     /// Pieces of a large value, and its end.
     pub piece: Meter,
     /// Flushes.
@@ -84,12 +101,13 @@ pub struct Meters {
 
 impl Meters {
     /// With what each counts.
-    pub fn named(&self) -> [(&'static str, &Meter); 7] {
-        let Meters { get, set, set_long, piece, flush, tick, spin } = self;
+    pub fn named(&self) -> [(&'static str, &Meter); 8] {
+        let Meters { get, set, set_long, set_any, piece, flush, tick, spin } = self;
         [
             ("get", get),
             ("set", set),
             ("set of 16 KiB", set_long),
+            ("set up to 16 KiB", set_any),
             ("piece of 64 KiB", piece),
             ("flush", flush),
             ("tick", tick),
@@ -98,8 +116,8 @@ impl Meters {
     }
 
     fn begin_turn(&mut self) {
-        let Meters { get, set, set_long, piece, flush, tick, spin } = self;
-        for meter in [get, set, set_long, piece, flush, tick, spin] {
+        let Meters { get, set, set_long, set_any, piece, flush, tick, spin } = self;
+        for meter in [get, set, set_long, set_any, piece, flush, tick, spin] {
             meter.begin_turn();
         }
     }
@@ -157,6 +175,16 @@ impl Subject {
             .expect("something can always be evicted");
     }
 
+    /// Housekeeping between requests, and as much of it as writes wait for.
+    fn timed_ticks(&mut self, meters: &mut Meters) {
+        loop {
+            let _more = meters.tick(&mut self.shard, Millis(0));
+            if !self.shard.is_short() {
+                return;
+            }
+        }
+    }
+
     fn timed_get(&mut self, number: u64, now: Millis, meters: &mut Meters) {
         self.with(number, |shard, key| {
             meters.get.time(|| black_box(shard.get(&key, now).map(|entry| entry.value.len())));
@@ -171,6 +199,7 @@ pub fn play(scenario: Scenario, items: u64, meters: &mut Meters) {
         Scenario::Growing => grow(items, meters),
         Scenario::Expiring => expire(items, meters),
         Scenario::LargeValues => write_large(items, meters),
+        Scenario::Reshaping => reshape(items, meters),
         Scenario::Flushing => flush(items, meters),
     }
 }
@@ -210,11 +239,11 @@ fn write_large(items: u64, meters: &mut Meters) {
                 meters.set_long.time(|| shard.set(&key, write, Millis(0), &mut ()))
             })
             .expect("it is no more than an eighth of the shard");
-        let _more = meters.tick(&mut subject.shard, Millis(0));
+        subject.timed_ticks(meters);
         subject
             .with(2 * number + 1, |shard, key| upload(shard, &key, &value, meters))
             .expect("it is no more than an eighth of the shard");
-        let _more = meters.tick(&mut subject.shard, Millis(0));
+        subject.timed_ticks(meters);
     }
 }
 
@@ -235,6 +264,33 @@ fn upload(
     }
     let write = Write::value(&[]);
     meters.piece.time(|| shard.finish_upload(upload, key, write, now, &mut ()))
+}
+
+fn reshape(items: u64, meters: &mut Meters) {
+    let mut subject = Subject::new(items, TINY_BYTES);
+    let value = [9; WHOLE_BYTES];
+    let bytes = |number: u64, most: u64| (number.wrapping_mul(0x9E37_79B9) >> 8 & 0xFFFF) % most;
+    for number in 0..items + items / 4 {
+        let write = Write::value(&value[..bytes(number, TINY_VALUE_BYTES) as usize]);
+        subject.with(number, |shard, key| {
+            shard.set(&key, write, Millis(0), &mut ()).expect("something can always be evicted");
+            (0..3).for_each(|_| assert!(shard.get(&key, Millis(0)).is_some()));
+        });
+        if number % REQUESTS_PER_TICK == 0 {
+            let _more = subject.shard.tick(Millis(0), &mut ());
+        }
+    }
+    for number in 2 * items..2 * items + items / RESHAPED_SHARE {
+        // Each power of two as often as any other.
+        let most = WHOLE_BYTES as u64 >> (number % 8);
+        let write = Write::value(&value[..bytes(number, most) as usize]);
+        subject
+            .with(number, |shard, key| {
+                meters.set_any.time(|| shard.set(&key, write, Millis(0), &mut ()))
+            })
+            .expect("something can always be evicted");
+        subject.timed_ticks(meters);
+    }
 }
 
 fn flush(items: u64, meters: &mut Meters) {
@@ -273,6 +329,9 @@ mod tests {
                     assert_eq!(count("set of 16 KiB"), LARGE_VALUES);
                     let pieces = (LARGE_BYTES / PIECE_BYTES + 1) as u64;
                     assert!(count("piece of 64 KiB") >= LARGE_VALUES * pieces);
+                }
+                Scenario::Reshaping => {
+                    assert_eq!(count("set up to 16 KiB"), 20_000 / RESHAPED_SHARE);
                 }
                 Scenario::Flushing => assert_eq!(count("flush"), 1),
             }

@@ -72,7 +72,7 @@ pub(crate) enum Expected {
 pub(crate) enum Wait {
     /// Nothing.
     No,
-    /// The shard makes room for its large value.
+    /// The shard makes room for its large value, or for whatever takes memory.
     ForRoom,
     /// Its large value wants so many bytes, and others have them.
     ForUploads(usize),

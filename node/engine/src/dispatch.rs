@@ -15,8 +15,8 @@ use subtle::ConstantTimeEq;
 use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_at, owner_of};
 use crate::cluster::ClusterView;
 use crate::config::EngineConfig;
-use crate::connection::{Connection, Expected, Session};
-use crate::execute::{Executor, millis, reply_head, write_failure};
+use crate::connection::{Connection, Expected, Session, Wait};
+use crate::execute::{Executor, millis, reply_head, takes_memory, write_failure};
 use crate::forward::Remote;
 use crate::front::{Clients, Desk, Greeting, WallClock, commands_ahead};
 use crate::intake::Admission;
@@ -177,6 +177,10 @@ impl Dispatcher {
             let owner = self.ahead.take(consumed, &self.executor.shard);
             match wire::decode_request(&bytes[consumed..], &limits) {
                 Decoded::Complete { mut frame, consumed: length } => {
+                    if self.awaits_room(&frame.request, owner) {
+                        connection.wait = Wait::ForRoom;
+                        break;
+                    }
                     let routed = Routed::by(&frame.head, &self.slots);
                     let stale = self.slots.put_epoch(&mut frame.head);
                     self.executor.counters.stale_epochs += u64::from(stale);
@@ -248,6 +252,9 @@ impl Dispatcher {
                 // The front of a large set.
                 break;
             };
+            if self.awaits_room(&frame.request, owner) {
+                break;
+            }
             let routed = Routed::by(&frame.head, &self.slots);
             self.slots.put_epoch(&mut frame.head);
             self.executor.counters.forwarded_in += 1;
@@ -367,6 +374,24 @@ impl Dispatcher {
             ahead.advance(&executor.shard);
         }
         at
+    }
+
+    /// Whether a request of this core waits until the shard has pages for it, which it makes in the
+    /// slices of its housekeeping.
+    #[inline]
+    fn awaits_room(&self, request: &Request<'_>, owner: Option<Owner>) -> bool {
+        self.executor.shard.is_short() && takes_memory(request) && {
+            let owner = owner.or_else(|| self.owner(request));
+            matches!(owner, None | Some(Owner::Here(_)))
+        }
+    }
+
+    /// The same for the first of some frames, if it is there as a whole.
+    pub(crate) fn first_awaits_room(&self, frames: &[u8]) -> bool {
+        match wire::decode_request(frames, &DecodeLimits::BETWEEN_CORES) {
+            Decoded::Complete { frame, .. } => self.awaits_room(&frame.request, None),
+            _ => false,
+        }
     }
 
     /// Whether a request with a deadline is not executed because it has queued too long, which

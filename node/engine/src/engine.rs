@@ -53,7 +53,7 @@ pub struct Answered {
     /// Whole reply frames, in the order of the requests, over all packets.
     pub packets: Vec<Packet>,
     /// The requests from the end that were not executed, because the replies before them are
-    /// long enough.
+    /// long enough, or the shard makes room first: to be asked again, after a turn.
     pub rest: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ pub struct Engine {
     pub(crate) credits: Credits,
     /// Batches of other cores that are not done.
     pub(crate) inbound: Inbound,
-    /// Connections for whose large values the shard makes room.
+    /// Connections for whose large values, or next requests, the shard makes room.
     pub(crate) wanting_room: Vec<ConnectionId>,
     /// Connections that have had their share of the turn.
     pub(crate) wanting_turn: Vec<ConnectionId>,

@@ -72,6 +72,27 @@ pub(crate) fn refused(error: WriteError) -> Status {
     }
 }
 
+/// Whether a request may take memory of the shard.
+pub(crate) fn takes_memory(request: &Request<'_>) -> bool {
+    match request {
+        Request::Set(_)
+        | Request::SetMany(_)
+        | Request::SetRange { .. }
+        | Request::Extend { .. }
+        | Request::ExtendIf { .. }
+        | Request::Count(_)
+        | Request::CountFloat { .. }
+        | Request::CountAndDescribe { .. }
+        | Request::Copy { .. }
+        | Request::Rename { .. }
+        | Request::Atomic(_)
+        | Request::Touch { .. }
+        | Request::GetAndTouch { .. } => true,
+        Request::Describe { touch, .. } => touch.is_some(),
+        _ => false,
+    }
+}
+
 /// Milliseconds of the shard's clock.
 pub(crate) fn millis(now: MonotonicUs) -> Millis {
     Millis(now.0 / 1_000)

@@ -1,5 +1,5 @@
 //! Batches of other cores that are not done in one go, because they end in the middle of a
-//! large set, or wait for room for one.
+//! large set, or wait for room.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -141,6 +141,9 @@ impl Inbound {
             let reply_bytes = batch.replies.len() + batch.leases.bytes();
             if rest.is_empty() || reply_bytes >= MAIL_REPLY_BYTES_MAX {
                 return BatchState::Done;
+            }
+            if dispatcher.first_awaits_room(rest) {
+                return BatchState::WantsRoom;
             }
             let front = front_of(rest, &DecodeLimits::BETWEEN_CORES)
                 .expect("cores send each other whole frames, and large sets with a whole front")

@@ -329,3 +329,72 @@ fn uploads_and_half_frames_follow_the_memory() {
     let share = shard_bytes / UPLOADS_SHARE;
     assert_eq!(promised(&mut node, 0), share, "those that waited are admitted up to the new share");
 }
+
+/// Writes that take pages faster than a call frees any wait for slices of housekeeping, whatever
+/// their client speaks and wherever their core is. Reads go on meanwhile.
+#[test]
+fn writes_wait_for_pages_and_reads_do_not() {
+    let shard = ShardConfig::new(4 << 20, |key| slot_of(key).number());
+    let config = EngineConfig { shard, dialects: Dialects::ALL, ..config() };
+    let value = &value(1)[..15_000];
+    let resp = |name: &str, key: &[u8], rest: &[u8]| {
+        let words = if rest.is_empty() { 2 } else { 3 };
+        let mut bytes = format!("*{words}\r\n${}\r\n{name}\r\n", name.len()).into_bytes();
+        for word in [key, rest].iter().filter(|word| !word.is_empty()) {
+            bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+            bytes.extend_from_slice(word);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes
+    };
+    let memcached =
+        |name: &str, key: &[u8], rest: &[u8]| [name.as_bytes(), b" ", key, rest, b"\r\n"].concat();
+    let stored = [&b" 0 0 15000\r\n"[..], value].concat();
+    type Writes<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let all: [(Writes<'_>, Writes<'_>); 5] = [
+        (&|key| set(1, key, value), &|key| get(2, key)),
+        (&|key| harness::append(1, key, value), &|key| get(2, key)),
+        (&|key| resp("SET", key, value), &|key| resp("GET", key, b"")),
+        (&|key| resp("APPEND", key, value), &|key| resp("STRLEN", key, b"")),
+        (&|key| memcached("set", key, &stored), &|key| memcached("get", key, b"")),
+    ];
+    for (number, (write, read)) in all.into_iter().enumerate() {
+        for core in [0, 1] {
+            let mut node = Node::new(2, config.clone());
+            let (filler, writer, reader) = (node.connect(0), node.connect(0), node.connect(0));
+            let keys: Vec<Vec<u8>> = (0..60_000).map(|at| node.key_of(core, at)).collect();
+            for keys in keys.chunks(1_000) {
+                let frames: Vec<u8> = keys.iter().flat_map(|key| set(1, key, b"tiny")).collect();
+                node.receive(filler, &frames);
+                node.work();
+                node.seen(filler).sent.clear();
+            }
+            let mut writes = 0;
+            let mut waited = 0;
+            // What is appended to must be there.
+            for key in keys.iter().rev().take(500) {
+                if number == 1 {
+                    node.ask(filler, &set(1, key, b""));
+                }
+                let (bytes, read) = (write(key), read(key));
+                (0..2).for_each(|core| _ = node.turn(core));
+                node.receive(writer, &bytes);
+                node.settle();
+                if node.seen(writer).sent.is_empty() {
+                    node.receive(reader, &read);
+                    node.settle();
+                    assert!(!node.seen(reader).sent.is_empty(), "{number}, core {core}");
+                    assert!(node.seen(writer).sent.is_empty());
+                    waited += 1;
+                    node.work();
+                }
+                assert!(!node.seen(writer).sent.is_empty(), "{number}, core {core}");
+                node.seen(writer).sent.clear();
+                node.seen(reader).sent.clear();
+                writes += 1;
+            }
+            assert!(waited > 0 && waited < writes, "{waited} of {writes}: {number}, core {core}");
+            node.engines[core].invariants();
+        }
+    }
+}

@@ -54,7 +54,7 @@ pub struct ShardStats {
     /// Writes refused for want of memory.
     pub refused: u64,
     /// Steps of work beside reading and writing what was asked for: entries evicted, moved and
-    /// looked at in pages being emptied, timers, groups of the index that a policy looked at,
+    /// looked at in pages being emptied, timers, eight groups of the index that a policy looked at,
     /// chunks given back, and leaves rebuilt by eight lines. A step takes about 100 ns, so what
     /// one call adds tells how long it was, whatever else the machine did.
     pub work_steps: u64,

@@ -28,6 +28,21 @@ pub(crate) fn ahead(
     plain.or_else(|| other(input))
 }
 
+/// Whether the command at the front of the input takes no memory, as far as its bytes tell: true
+/// where its name is not there yet, or is none.
+pub fn only_reads(input: &[u8]) -> bool {
+    let window = &input[..input.len().min(LINE_BYTES_MAX)];
+    let line = window.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|byte| byte.is_ascii_whitespace());
+    match words.next().unwrap_or_default() {
+        // It may set an expiry, or an entry where there was none.
+        b"mg" => !words.skip(1).any(|flag| matches!(flag.first(), Some(b'T' | b'N'))),
+        b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" | b"incr" | b"decr"
+        | b"touch" | b"gat" | b"gats" | b"ms" | b"ma" => false,
+        _ => true,
+    }
+}
+
 /// The end of the word that begins after the name of a get or a set.
 #[inline]
 fn key_end(input: &[u8]) -> Option<usize> {
@@ -136,6 +151,23 @@ mod tests {
             }
         };
         assert_eq!(told, expected, "{}", input.escape_debug());
+    }
+
+    #[test]
+    fn what_takes_no_memory_is_told_by_its_name() {
+        let check = |input: &str, expected| {
+            assert_eq!(only_reads(input.as_bytes()), expected, "{}", input.escape_debug());
+        };
+        check("get set\r\n", true);
+        check("set key 0 0 1\r\n", false);
+        check("gat 10 key\r\n", false);
+        check("mg Key v t\r\n", true);
+        check("mg key v T30\r\n", false);
+        check("mg key N0\r\n", false);
+        check("delete key\r\n", true);
+        check("mg key v\r\nms T 1\r\n", true);
+        check("se", true);
+        check("", true);
     }
 
     #[test]

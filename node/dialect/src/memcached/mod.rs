@@ -19,6 +19,7 @@ mod shape;
 mod time;
 
 pub(crate) use ahead::ahead;
+pub use ahead::only_reads;
 pub use classic::KeyParts as Parts;
 pub use compatibility::compatibility;
 pub use gather::{Gather, Gathering, Page};

@@ -3,6 +3,7 @@
 use corelane_protocol::Ttl;
 use corelane_protocol::limits::KEY_BYTES_MAX;
 
+use super::table::{Flags, by_name};
 use crate::ahead::{Ahead, Asks, Span};
 
 /// Digits of the longest string that is looked at: the work of a longer one hides the rest.
@@ -39,6 +40,24 @@ pub(crate) fn ahead(input: &[u8], value_bytes_max: usize) -> Option<(usize, Ahea
         }
         _ => None,
     }
+}
+
+/// Bytes at the front of a command in which its name is looked for.
+const NAME_WINDOW_BYTES: usize = 64;
+
+/// Whether the command at the front of the input changes nothing, as far as its bytes tell: true
+/// where its name is not there yet, or is none.
+pub fn only_reads(input: &[u8]) -> bool {
+    let mut words = input[..input.len().min(NAME_WINDOW_BYTES)]
+        .split(|byte| byte.is_ascii_whitespace())
+        .filter(|word| !word.is_empty());
+    let name = match input.first() {
+        Some(b'*') => words.nth(2),
+        _ => words.next(),
+    };
+    let command = name.and_then(by_name);
+    // What a transaction does was queued before.
+    command.is_none_or(|command| !command.flags.has(Flags::WRITE) && command.name != "exec")
 }
 
 /// Makes the letters of a name of three, which a carriage return follows, lower case.
@@ -108,6 +127,23 @@ mod tests {
             }
         };
         assert_eq!(told, expected, "{}", input.escape_debug());
+    }
+
+    #[test]
+    fn what_takes_no_memory_is_told_by_its_name() {
+        let check = |input: &str, expected| {
+            assert_eq!(only_reads(input.as_bytes()), expected, "{}", input.escape_debug());
+        };
+        check("*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n", true);
+        check("*2\r\n$4\r\nMGET\r\n$3\r\nset\r\n", true);
+        check("*3\r\n$3\r\nSeT\r\n$3\r\nkey", false);
+        check("*3\r\n$6\r\nAPPEND\r\n$3\r\nkey", false);
+        check("*1\r\n$4\r\nexec\r\n", false);
+        check("set key value\r\n", false);
+        check("get set\r\n", true);
+        check("*3\r\n$3\r\nSE", true);
+        check("*3\r\n", true);
+        check("", true);
     }
 
     #[test]

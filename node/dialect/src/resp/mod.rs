@@ -35,6 +35,7 @@ mod shape;
 mod write;
 
 pub(crate) use ahead::ahead;
+pub use ahead::only_reads;
 pub use client::{ClientFilter, describe_client};
 pub use compatibility::compatibility;
 pub use gather::{Gather, GatherKind, Gathering};

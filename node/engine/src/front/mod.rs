@@ -45,6 +45,14 @@ enum Speech {
 }
 
 impl Speech {
+    /// Whether the command at the front of the input takes no memory, as far as can be told.
+    fn only_reads(&self, input: &[u8]) -> bool {
+        match self {
+            Speech::Resp(_) => resp::only_reads(input),
+            Speech::Memcached(_) => memcached::only_reads(input),
+        }
+    }
+
     /// How plain commands are taken, while they are no more than what they say.
     fn manner(&self) -> Option<Manner> {
         match self {

@@ -69,6 +69,7 @@ impl Dispatcher {
             let key = command.key.of(text);
             match command.asks {
                 Asks::Get => executor.get_rendered(key, hint, manner.get, key, moment, out),
+                Asks::Set { .. } if executor.shard.is_short() => break,
                 Asks::Set { value, user_flags, ttl } => {
                     let set = PlainSet { key, value: value.of(text), user_flags, ttl };
                     executor.set_rendered(&set, hint, manner.set, b"", moment, out);

@@ -10,7 +10,7 @@ use super::plain::Run;
 use super::replies::{say, whole};
 use super::route::{Place, place_of};
 use super::{Dialect, Speech};
-use crate::connection::Connection;
+use crate::connection::{Connection, Wait};
 use crate::dispatch::{Dispatcher, Progress};
 use crate::execute::reply_head;
 use crate::packet::Leases;
@@ -51,6 +51,10 @@ impl Dispatcher {
         let held_bytes_max = self.executor.config.output_bytes_max;
         while dialect.has_room(held_bytes_max) && self.has_room_within(connection, room) {
             let from = progress.consumed;
+            if self.executor.shard.is_short() && !dialect.speech.only_reads(&bytes[from..]) {
+                connection.wait = Wait::ForRoom;
+                break;
+            }
             if let Some(plain) = &plain {
                 progress.consumed = self.take_plain(connection, &mut dialect.commands, plain, from);
                 if progress.consumed > from {

@@ -93,8 +93,10 @@ enum Eviction {
 
 const EVICTIONS: usize = 4;
 
-/// Lines of a leaf that are rebuilt in about the time of another step of work.
+/// Lines of a leaf that are rebuilt, and steps of a search for candidates, which walks over lines
+/// that lie in a row, in about the time of another step of work.
 const LINES_OF_A_STEP: u64 = 8;
+const SEARCHED_OF_A_STEP: u64 = 8;
 
 /// What happened since the shard was made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -256,7 +258,7 @@ impl Shard {
             moved_bytes: self.counts.moved_bytes,
             refused: self.counts.refused,
             work_steps: self.counts.work_steps
-                + self.evictor.steps()
+                + self.evictor.steps() / SEARCHED_OF_A_STEP
                 + self.counts.evicted.iter().sum::<u64>()
                 + self.index.rebuilt_lines() / LINES_OF_A_STEP,
         }

@@ -14,7 +14,10 @@
 //!   in the memory that it takes, so that pages are there for those after it.
 //!
 //! A call does at most what the constants here say, and what it evicts, moves and looks at is
-//! counted ([`ShardStats::work_steps`](crate::ShardStats::work_steps)).
+//! counted ([`ShardStats::work_steps`](crate::ShardStats::work_steps)). Where writes take pages
+//! faster than they may empty any, the shard is short of them ([`Shard::is_short`]): a caller that
+//! lets writes wait then finds every one of them bounded, one that does not makes the rest of the
+//! room in the write.
 
 use super::evacuation::{Evacuation, How, LEAVES_SLICE, LEAVES_URGENT};
 use super::{Eviction, Shard};
@@ -36,13 +39,17 @@ const LOW_PAGES: i64 = RESERVE_PAGES + 4;
 const URGENT_PAGES: i64 = RESERVE_PAGES + 2;
 const TIGHT_PAGES: i64 = LOW_PAGES + 4;
 
+/// Pages below which writes should wait: beyond the reserve, those that the chunks of a value
+/// begin that is just too long for one slot.
+const SHORT_PAGES: i64 = RESERVE_PAGES + 3;
+
 /// Pages on top: one in so many of the budget, at most so many.
 const SPARE_SHARE: u32 = 256;
 const SPARE_PAGES_MAX: u32 = 12;
 
 /// Candidates evicted for one slot, and the steps of searching after which no more is.
 const VICTIMS_MAX: usize = 16;
-const VICTIM_STEPS: u64 = 512;
+const VICTIM_STEPS: u64 = 256;
 
 /// Free slots of entries beyond a quarter of a page a class, as a share of all: so many are
 /// kept, so that slots of all classes are at hand, and from so many on compaction finds pages
@@ -59,14 +66,16 @@ const SLOTS_MIN: usize = 16;
 const SLOTS_IN_PASSING: usize = 2;
 const SLOTS_LOW: usize = 8;
 const SLOTS_URGENT: usize = 64;
-const SLOTS_MAX: usize = 1_024;
+const SLOTS_MAX: usize = 80;
 
-/// Slots of the page being emptied that one slice of an upload, or of [`Shard::tick`], empties.
+/// Slots of the page being emptied that one slice of an upload, or of [`Shard::tick`], empties, and
+/// one of the latter while writes should wait for it.
 const SLOTS_SLICE: usize = 48;
+const SLOTS_AWAITED: usize = 64;
 
 /// Slices that one call makes at most where the reserve is touched: they empty the page with the
-/// most entries that there is. It comes to that where entries of several sizes that were not
-/// there before follow each other, since each begins a page.
+/// most entries that there is. It comes to that for a caller that does not wait while the shard is
+/// short of pages.
 const HASTE_SLICES: usize = 64;
 
 /// Slices of room for one chunk that one call makes: as many as empty a page of small entries
@@ -166,7 +175,7 @@ impl Shard {
         if !self.is_tight() {
             return Ok(true);
         }
-        let before = (self.heap.slot_bytes_of_all(), self.heap.pages_left());
+        let before = self.held();
         let mut more = self.give_back();
         more |= self.sweep_flushed();
         if self.heap.pages_left() < LOW_PAGES + self.room.spare {
@@ -180,8 +189,7 @@ impl Shard {
         if self.heap.pages_left() > URGENT_PAGES + self.room.spare / 2 {
             return Ok(true);
         }
-        let gained = self.heap.slot_bytes_of_all() < before.0 || self.heap.pages_left() > before.1;
-        self.room.fruitless = if gained { 0 } else { self.room.fruitless + 1 };
+        self.note_gain(before);
         let may_help = (more || self.may_evict()) && self.room.fruitless <= FRUITLESS_SLICES;
         if may_help || self.discarded.waits_for_leases() {
             return Ok(false);
@@ -191,16 +199,30 @@ impl Shard {
         Err(WriteError::OutOfMemory)
     }
 
-    /// Makes room for a chunk in one call, in as many slices as that takes.
+    /// Bytes of slots in use, and pages left.
+    fn held(&self) -> (u64, i64) {
+        (self.heap.slot_bytes_of_all(), self.heap.pages_left())
+    }
+
+    /// Counts the slices that gained nothing over what was held before.
+    fn note_gain(&mut self, before: (u64, i64)) {
+        let now = self.held();
+        let gained = now.0 < before.0 || now.1 > before.1;
+        self.room.fruitless = if gained { 0 } else { self.room.fruitless.saturating_add(1) };
+    }
+
+    /// Makes room for a chunk in one call: from the pages beyond the reserve where there are any,
+    /// else in as many slices as it takes.
     pub(super) fn make_room_for_chunk(
         &mut self,
         now: Millis,
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
         for _ in 0..CHUNK_SLICES {
-            if self.make_room_in_slices(now, changes)? {
+            if self.heap.pages_left() > RESERVE_PAGES {
                 return Ok(());
             }
+            self.make_room_in_slices(now, changes)?;
         }
         self.counts.refused += 1;
         Err(WriteError::OutOfMemory)
@@ -224,6 +246,24 @@ impl Shard {
     #[inline]
     pub(super) fn fits(&self, class: Class, slot: Class) -> bool {
         slot == class || (self.is_tight() && class.near().any(|near| near == slot))
+    }
+
+    /// Whether writes should wait for the next slices of [`Shard::tick`]: each of these empties some
+    /// of a page, and too few are left for another write to be one of bounded work. It comes to that
+    /// where writes take more than they may free themselves, as long values among very short ones
+    /// do, or entries of many sizes that were not there before, each of which begins a page.
+    ///
+    /// It ends where nothing may be evicted, or where that did not help for long. Reads need not
+    /// wait, nor does what frees memory.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.heap.pages_left() < SHORT_PAGES && self.may_gain()
+    }
+
+    /// Whether slices may still empty pages.
+    #[cold]
+    fn may_gain(&self) -> bool {
+        self.may_evict() && self.room.fruitless <= FRUITLESS_SLICES
     }
 
     pub(super) fn is_urgent(&self) -> bool {
@@ -408,7 +448,7 @@ impl Shard {
     pub(super) fn lower_limit(&mut self, pages: u32) {
         self.room.limit = pages;
         self.room.spare = i64::from((pages / SPARE_SHARE).min(SPARE_PAGES_MAX));
-        let least = self.heap.pages_in_use() + RESERVE_PAGES as u32 + 1;
+        let least = self.heap.pages_in_use() + SHORT_PAGES as u32;
         self.heap.set_limit(pages.max(least));
     }
 
@@ -417,7 +457,14 @@ impl Shard {
     pub(super) fn refill(&mut self, now: Millis, changes: &mut impl Changes) {
         // On the way down to a lowered budget, `shrink` does that and more.
         let is_down = self.heap.limit() <= self.room.limit;
-        if is_down && self.heap.pages_left() < LOW_PAGES + self.room.spare {
+        if !is_down || self.heap.pages_left() >= LOW_PAGES + self.room.spare {
+            return;
+        }
+        if self.is_short() {
+            let before = self.held();
+            self.empty_in_haste(SLOTS_AWAITED, now, changes);
+            self.note_gain(before);
+        } else {
             self.empty_a_page(SLOTS_SLICE, None, now, changes);
         }
     }

@@ -23,9 +23,9 @@ pub(super) enum Source<'a> {
 impl Shard {
     /// Writes an entry, new or over the one that is there.
     ///
-    /// The work of a value up to 16 KiB is bounded; a longer one makes room for all of itself in
-    /// this call, which took 8 ms for 1 MiB, and is better written piece by piece; see
-    /// [`Shard::begin_upload`].
+    /// The work of a value up to 16 KiB is bounded, unless the shard is short of pages
+    /// ([`Shard::is_short`]). A longer one makes room for all of itself in this call, which took
+    /// 8 ms for 1 MiB, and is better written piece by piece; see [`Shard::begin_upload`].
     ///
     /// # Errors
     /// See [`WriteError`]; nothing was changed then, but others may have been evicted.
@@ -37,13 +37,11 @@ impl Shard {
         changes: &mut impl Changes,
     ) -> Result<(), WriteError> {
         let shape = self.shape(key, &write, write.value.len())?;
-        let class = Class::of_entry(shape.bytes);
         if self.is_tight() {
             // These arrive while room is made.
             self.prefetch_index(&key.hash());
             self.evictor.prefetch(&self.heap, key.hash);
         }
-        self.make_room(class, now, changes)?;
         let source = self.store_value(&shape, [write.value, &[]], now, changes)?;
         self.put(key, &shape, source, now, changes)?;
         report(changes, key, Cause::Set);
@@ -70,11 +68,8 @@ impl Shard {
         let (old_length, expiry) = (entry.value.len(), entry.expiry);
         let write = Write { value, user_flags: entry.user_flags, expiry, version };
         let shape = self.shape(key, &write, old_length + value.len())?;
-        self.make_room(Class::of_entry(shape.bytes), now, changes)?;
-        // Making room may have taken the entry itself.
-        let Some(entry) = self.peek(key, now) else {
-            return Ok(false);
-        };
+        // From here on the old value is held: making room may take the entry itself.
+        let entry = self.peek(key, now).expect("it was just there");
         let is_large = shape.placement() == Placement::Chunks;
         if let Some(old) = entry.value.lease().filter(|_| is_large) {
             let first = self.join(&shape, old, value, end, now, changes)?;
@@ -191,7 +186,7 @@ impl Shard {
         Ok(shape)
     }
 
-    /// Stores a value that goes into chunks, making room for each.
+    /// Makes room for an entry. Stores a value that goes into chunks, making room for each.
     fn store_value<'v>(
         &mut self,
         shape: &Shape,
@@ -200,6 +195,7 @@ impl Shard {
         changes: &mut impl Changes,
     ) -> Result<Source<'v>, WriteError> {
         if shape.placement() == Placement::Inline {
+            self.make_room(Class::of_entry(shape.bytes), now, changes)?;
             return Ok(Source::Bytes(pieces));
         }
         let mut chain = Chain::new(shape.value_length);
