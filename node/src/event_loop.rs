@@ -20,7 +20,7 @@ use std::time::Duration;
 use corelane_engine::limits::QUEUE_TARGET_US;
 use corelane_engine::{
     Agenda, Asker, Closing, ClusterView, ConnectionId, Engine, Mail, Output, Packet, ReceiveEnd,
-    SendEnd, Tuning, Wish, limits::LOOKAHEAD,
+    SendEnd, Tuning, Wish,
 };
 use corelane_mesh::{Drained, Sleep};
 use corelane_protocol::MonotonicUs;
@@ -153,11 +153,8 @@ impl<D: Driver> EventLoop<D> {
             self.engine.begin_turn(now, queued_since);
             let idle = events.is_empty();
             let mut left = events.drain(..);
-            for number in 0.. {
-                if number % LOOKAHEAD == 0 {
-                    let next = left.as_slice().iter().take(LOOKAHEAD);
-                    self.engine.foresee(next.filter_map(Event::arrival), now);
-                }
+            loop {
+                self.engine.foresee(left.as_slice().iter().filter_map(Event::arrival), now);
                 let Some(event) = left.next() else { break };
                 self.handle(event, now);
             }
@@ -348,14 +345,12 @@ impl<D: Driver> EventLoop<D> {
         let mut mails = std::mem::take(&mut self.mails);
         let drained = self.lanes.receive(|from, mail| mails.push((from, mail)));
         let mut left = mails.drain(..);
-        for number in 0.. {
-            if number % LOOKAHEAD == 0 {
-                let next = left.as_slice().iter().take(LOOKAHEAD);
-                self.engine.foresee_mails(next.filter_map(|(_, mail)| match mail {
-                    CoreMail::Engine(mail) => Some(mail),
-                    CoreMail::Adopt(_) => None,
-                }));
-            }
+        loop {
+            let next = left.as_slice().iter();
+            self.engine.foresee_mails(next.filter_map(|(_, mail)| match mail {
+                CoreMail::Engine(mail) => Some(mail),
+                CoreMail::Adopt(_) => None,
+            }));
             let Some((from, mail)) = left.next() else { break };
             match mail {
                 CoreMail::Engine(mail) => {

@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use corelane_engine::{
     Closing, ConnectionId, DefaultTtl, Engine, EngineConfig, JitterMode, Mail, Output, Packet,
-    SendEnd, limits::LOOKAHEAD,
+    SendEnd,
 };
 use corelane_protocol::{
     Hello, MonotonicUs, OldValue, Request, RequestHead, RequestId, Set, SetCondition, Ttl, wire,
@@ -233,11 +233,8 @@ impl Load {
     fn round(&mut self, pieces: &[Vec<u8>]) {
         for turn in pieces.chunks(CONNECTIONS) {
             for (connection, frames) in turn.iter().enumerate() {
-                if connection % LOOKAHEAD == 0 {
-                    let coming = self.connections.iter().zip(turn).skip(connection);
-                    let coming = coming.take(LOOKAHEAD).map(|(id, frames)| (*id, &frames[..]));
-                    self.engine.foresee(coming, NOW);
-                }
+                let coming = self.connections.iter().zip(turn).skip(connection);
+                self.engine.foresee(coming.map(|(id, frames)| (*id, &frames[..])), NOW);
                 self.receive(connection, frames);
             }
             self.turn();

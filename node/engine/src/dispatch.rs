@@ -12,7 +12,7 @@ use corelane_ring::{Core, Slot, slot_of};
 use corelane_shard::{Millis, ShardError};
 use subtle::ConstantTimeEq;
 
-use crate::ahead::{Arrivals, Coming, Known, Lookahead, Owner, Plain, owner_at, owner_of};
+use crate::ahead::{Coming, Known, Lookahead, Owner, Place, Plain, owner_at, owner_of};
 use crate::cluster::ClusterView;
 use crate::config::EngineConfig;
 use crate::connection::{Connection, Expected, Session, Wait};
@@ -45,11 +45,6 @@ pub(crate) struct Dispatcher {
     pub(crate) backlog_bytes: usize,
     pub(crate) limits: DecodeLimits,
     pub(crate) ahead: Lookahead,
-    /// What is known of pieces, and of mails, that the turn brings.
-    pub(crate) arrivals: Arrivals,
-    pub(crate) mails: Arrivals,
-    /// What is known of the first request of the piece that is dealt with.
-    pub(crate) first: Option<Known>,
     pub(crate) spare: Spare,
     /// What connections that speak a dialect share.
     pub(crate) desk: Desk,
@@ -107,10 +102,7 @@ impl Dispatcher {
             timers: Timers::default(),
             pending_bytes: 0,
             ahead: Lookahead::default(),
-            arrivals: Arrivals::default(),
-            mails: Arrivals::default(),
             spare: Spare::default(),
-            first: None,
         })
     }
 
@@ -161,12 +153,11 @@ impl Dispatcher {
         let mut incomplete = None;
         // Nothing that the requests of one connection do changes it meanwhile.
         let room = self.output_room(connection);
-        let first = self.first.take();
-        self.ahead.restart(first.filter(|known| known.bytes <= bytes.len()));
+        self.ahead.enter(bytes, Space::default());
         while self.has_room_within(connection, room) {
             let limits = self.limits_of(connection);
-            if self.ahead.is_used_up() && connection.session == Session::Open {
-                self.look_ahead(&bytes[consumed..], consumed);
+            if connection.session == Session::Open {
+                self.look_ahead(&bytes[consumed..]);
             }
             let mut answered = self.answer_gets(bytes, consumed, &mut connection.output, room, now);
             answered = self.forward_gets(bytes, answered, &mut connection.remote);
@@ -174,7 +165,7 @@ impl Dispatcher {
                 consumed = answered;
                 continue;
             }
-            let owner = self.ahead.take(consumed, &self.executor.shard);
+            let owner = self.ahead.take(&bytes[consumed..], &self.executor.shard);
             match wire::decode_request(&bytes[consumed..], &limits) {
                 Decoded::Complete { mut frame, consumed: length } => {
                     if self.awaits_room(&frame.request, owner) {
@@ -216,6 +207,7 @@ impl Dispatcher {
                 }
             }
         }
+        self.ahead.leave();
         Progress { consumed, incomplete }
     }
 
@@ -230,14 +222,11 @@ impl Dispatcher {
         replies: &mut Vec<u8>,
     ) -> usize {
         let mut executed = 0;
-        let first = self.first.take();
-        self.ahead.restart(first.filter(|known| known.bytes <= frames.len()));
+        self.ahead.enter(frames, Space::default());
         while executed < frames.len()
             && replies.len() + self.executor.leases.bytes() < MAIL_REPLY_BYTES_MAX
         {
-            if self.ahead.is_used_up() {
-                self.look_ahead(&frames[executed..], executed);
-            }
+            self.look_ahead(&frames[executed..]);
             let reads_before = self.executor.counters.requests_get;
             executed = self.answer_gets(frames, executed, replies, MAIL_REPLY_BYTES_MAX, now);
             let counters = &mut self.executor.counters;
@@ -245,7 +234,7 @@ impl Dispatcher {
             if counters.requests_get > reads_before {
                 continue;
             }
-            let owner = self.ahead.take(executed, &self.executor.shard);
+            let owner = self.ahead.take(&frames[executed..], &self.executor.shard);
             let Decoded::Complete { mut frame, consumed } =
                 wire::decode_request(&frames[executed..], &DecodeLimits::BETWEEN_CORES)
             else {
@@ -285,44 +274,53 @@ impl Dispatcher {
             }
             executed += consumed;
         }
+        self.ahead.leave();
         executed
     }
 
-    /// Asks for the memory of the keys in pieces that are about to be dealt with, where each is
-    /// one whole request; of a longer one, dispatch looks ahead at many.
+    /// Looks ahead at the requests in pieces that are about to be dealt with, in their order,
+    /// the next one first.
+    #[inline]
     pub(crate) fn foresee<'a>(
         &mut self,
         pieces: impl Iterator<Item = Option<(Expected, &'a [u8])>>,
         now: MonotonicUs,
     ) {
-        let (limits, moment) = (self.limits, self.moment(now));
-        let requests = pieces.map(|piece| {
-            let (expected, bytes) = piece?;
-            let request = match expected {
-                Expected::Frame => frames_ahead(bytes, &limits).next(),
-                Expected::Command(manner) => commands_ahead(bytes, 0, &manner, moment).next(),
-            };
-            request.filter(|request| request.bytes == bytes.len())
+        let moment = self.moment(now);
+        let Dispatcher { ahead, executor, slots, limits, .. } = self;
+        ahead.look_at_pieces(pieces, |ahead, piece| {
+            let Some((expected, bytes)) = piece else { return };
+            let bytes = ahead.unwalked(bytes);
+            match expected {
+                Expected::Frame => {
+                    ahead.look(executor, &slots.cores, frames_ahead(bytes, limits));
+                }
+                Expected::Command(manner) => {
+                    let commands = commands_ahead(bytes, &manner, moment);
+                    ahead.look(executor, &slots.cores, commands);
+                }
+            }
         });
-        self.arrivals.look(&self.executor, &self.slots.cores, requests);
     }
 
     /// The same for the frames of batches from other cores.
+    #[inline]
     pub(crate) fn foresee_mails<'a>(&mut self, batches: impl Iterator<Item = Option<&'a [u8]>>) {
-        let requests = batches.map(|batch| {
-            let frames = batch?;
-            let request = frames_ahead(frames, &DecodeLimits::BETWEEN_CORES).next();
-            request.filter(|request| request.bytes == frames.len())
+        let Dispatcher { ahead, executor, slots, .. } = self;
+        ahead.look_at_pieces(batches, |ahead, batch| {
+            let Some(frames) = batch else { return };
+            let frames = frames_ahead(ahead.unwalked(frames), &DecodeLimits::BETWEEN_CORES);
+            ahead.look(executor, &slots.cores, frames);
         });
-        self.mails.look(&self.executor, &self.slots.cores, requests);
     }
 
-    /// Looks ahead over the next frames of some bytes, the first of which is number `from`.
+    /// Looks ahead at frames of what is left of a piece, if it is time.
     #[inline]
-    fn look_ahead(&mut self, bytes: &[u8], from: usize) {
-        let frames = frames_ahead(bytes, &self.limits);
-        let frames = frames.map(|frame| Coming { at: from + frame.at, ..frame });
-        self.ahead.look(&self.executor, &self.slots.cores, frames);
+    fn look_ahead(&mut self, rest: &[u8]) {
+        if let Some(bytes) = self.ahead.wants_more(rest) {
+            let frames = frames_ahead(bytes, &self.limits);
+            self.ahead.look(&self.executor, &self.slots.cores, frames);
+        }
     }
 
     /// Answers the gets of nothing but the value that are next, by what looking ahead found out,
@@ -338,7 +336,7 @@ impl Dispatcher {
         let Dispatcher { executor, ahead, slots, .. } = self;
         let time = millis(now);
         while out.len() + executor.leases.bytes() < room
-            && let Some(known) = ahead.next(at)
+            && let Some(known) = ahead.next(&bytes[at..])
             && let Known { plain: Plain::Get(get), owner: Owner::Here(key), .. } = known
         {
             let frame = &bytes[at..at + known.bytes];
@@ -360,7 +358,7 @@ impl Dispatcher {
         remote: &mut Option<Box<Remote>>,
     ) -> usize {
         let Dispatcher { executor, ahead, spare, .. } = self;
-        while let Some(known) = ahead.next(at)
+        while let Some(known) = ahead.next(&bytes[at..])
             && let Known { plain: Plain::Get(_), owner: Owner::Core(core), .. } = known
         {
             let remote = remote.get_or_insert_default();
@@ -746,10 +744,11 @@ impl Dispatcher {
 
 /// Frames of native clients, as far as they may be looked ahead at.
 #[inline]
-fn frames_ahead<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> impl Iterator<Item = Coming<'a>> {
+fn frames_ahead<'a>(run: &'a [u8], limits: &DecodeLimits) -> impl Iterator<Item = Coming<'a>> {
     let space = Space::default();
-    wire::look_ahead(bytes, limits).map(move |frame| {
+    wire::look_ahead(run, limits).map(move |frame| {
         let wire::FrameAhead { at, bytes, key, plain_get } = frame;
-        Coming { at, bytes, space, key, plain: plain_get.map_or(Plain::No, Plain::Get) }
+        let plain = plain_get.map_or(Plain::No, Plain::Get);
+        Coming { at: Place::of(&run[at..]), bytes, space, key, plain }
     })
 }

@@ -130,8 +130,7 @@ impl Engine {
         let executed = self.dispatcher.executor.counters.executed();
         self.dispatcher.load.begin_turn(now, queued_since, executed);
         self.dispatcher.turn = self.dispatcher.turn.wrapping_add(1);
-        self.dispatcher.arrivals.forget();
-        self.dispatcher.mails.forget();
+        self.dispatcher.ahead.forget();
     }
 
     /// A connection came in, or over from another core; what that one had received comes
@@ -214,15 +213,18 @@ impl Engine {
     }
 
     /// The next calls of [`Engine::received`], in this turn and this order, will bring these
-    /// pieces: what they ask for is fetched into the processor's cache meanwhile. More than
-    /// [`LOOKAHEAD`] of them are not looked at.
-    ///
-    /// [`LOOKAHEAD`]: crate::limits::LOOKAHEAD
+    /// pieces: what they ask for is fetched into the processor's cache meanwhile. To be called
+    /// before each of these calls, with all pieces that are left: it looks at as many as it
+    /// has use for.
+    #[inline]
     pub fn foresee<'a>(
         &mut self,
         arrivals: impl Iterator<Item = (ConnectionId, &'a [u8])>,
         now: MonotonicUs,
     ) {
+        if !self.dispatcher.ahead.is_short() {
+            return;
+        }
         let connections = &mut self.connections;
         let pieces = arrivals.map(|(id, bytes)| {
             let expected = connections.get_mut(id)?.expected()?;
@@ -240,12 +242,21 @@ impl Engine {
         output: &mut impl Output,
     ) {
         self.counters_mut().bytes_received += bytes.len() as u64;
-        let known = self.dispatcher.arrivals.take(&self.dispatcher.executor.shard);
+        self.deal_with(id, bytes, now, output);
+        self.dispatcher.ahead.end_piece();
+    }
+
+    fn deal_with(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        now: MonotonicUs,
+        output: &mut impl Output,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.input_over {
             return;
         }
-        self.dispatcher.first = known.filter(|_| connection.expected().is_some());
         connection.received_at = millis(now);
         let skipped = connection.skip.min(bytes.len());
         connection.skip -= skipped;
@@ -253,7 +264,6 @@ impl Engine {
             connection.input_since = millis(now);
         }
         self.pump(id, &bytes[skipped..], now);
-        self.dispatcher.first = None;
         self.settle(id, now, output);
     }
 
@@ -344,7 +354,11 @@ impl Engine {
 
     /// The next calls of [`Engine::mail`], in this turn and this order, will bring these mails;
     /// see [`Engine::foresee`].
+    #[inline]
     pub fn foresee_mails<'a>(&mut self, mails: impl Iterator<Item = &'a Mail>) {
+        if !self.dispatcher.ahead.is_short() {
+            return;
+        }
         self.dispatcher.foresee_mails(mails.map(|mail| match mail {
             Mail::Execute { frames, .. } => Some(&frames[..]),
             _ => None,
@@ -354,12 +368,15 @@ impl Engine {
     /// Mail from another core.
     pub fn mail(&mut self, from: Core, mail: Mail, now: MonotonicUs, output: &mut impl Output) {
         self.counters_mut().mail_received += 1;
-        let known = self.dispatcher.mails.take(&self.dispatcher.executor.shard);
+        self.open(from, mail, now, output);
+        self.dispatcher.ahead.end_piece();
+    }
+
+    fn open(&mut self, from: Core, mail: Mail, now: MonotonicUs, output: &mut impl Output) {
         match mail {
             Mail::Execute { connection, frames } => {
                 let replies = self.dispatcher.spare.take();
                 let batch = Batch::new((from.0, connection), frames, replies);
-                self.dispatcher.first = known.filter(|_| !self.inbound.is_open(&batch.sender));
                 if let Some(batch) =
                     self.inbound.execute(batch, &mut self.dispatcher, &mut self.connections, now)
                 {

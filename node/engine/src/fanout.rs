@@ -6,7 +6,7 @@ use corelane_protocol::{
     Answer, Keys, MonotonicUs, Reply, Request, RequestHead, ShortEpoch, Space, StandIn, wire,
 };
 
-use crate::ahead::{Coming, Owner, Plain};
+use crate::ahead::{Coming, Owner, Place, Plain};
 use crate::connection::{Connection, Resume};
 use crate::dispatch::{Dispatcher, Taken};
 use crate::execute::reply_head;
@@ -27,11 +27,11 @@ impl Dispatcher {
         let room = self.output_room(connection);
         let mut stopped = None;
         let mut rest = (0u16..).zip(keys).skip(usize::from(resume.next_part));
-        self.ahead.restart(None);
+        self.ahead.forget();
         loop {
             if self.ahead.is_used_up() {
-                let parts = rest.clone().map(|(part, key)| Coming {
-                    at: usize::from(part),
+                let parts = rest.clone().map(|(_, key)| Coming {
+                    at: Place::of(key),
                     bytes: 0,
                     space: Space::default(),
                     key,
@@ -44,7 +44,7 @@ impl Dispatcher {
                 stopped = Some(part);
                 break;
             }
-            let owner = self.ahead.take(usize::from(part), &self.executor.shard);
+            let owner = self.ahead.take(key, &self.executor.shard);
             let head = RequestHead { part: Some(part), ..*head };
             let request = Request::Get { key, least_version: None };
             let owner = owner.expect("every key was looked at");

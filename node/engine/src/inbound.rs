@@ -91,11 +91,6 @@ impl Inbound {
         self.execute(batch, dispatcher, clients, now)
     }
 
-    /// Whether the last batch of a sender ended in the middle of a set.
-    pub(crate) fn is_open(&self, sender: &Sender) -> bool {
-        self.open.contains_key(sender)
-    }
-
     /// How many batches wait.
     pub(crate) fn parked(&self) -> usize {
         self.parked.len()

@@ -18,12 +18,19 @@
 //!
 //! "Full" always means the same thing: the connection is not read until there is room.
 
-/// Requests whose keys' memory is asked for together, so that their cache misses overlap. A
-/// core has about a dozen misses under way at a time; beyond twice that, lines that were asked
-/// for begin to be pushed out again.
-pub const LOOKAHEAD: usize = 32;
+/// Requests that are known before their turn.
+pub const LOOKAHEAD: usize = 64;
 
-/// How many requests before its turn the rest of an entry is asked for.
+/// How many requests before its turn the line of the index is asked for in which a key's word is.
+pub const LOOKAHEAD_INDEX: usize = 12;
+
+/// The same for the first lines of its entry, which that word leads to.
+pub const LOOKAHEAD_ENTRIES: usize = 8;
+
+/// The same where the word is in the next line of the index, which had to be asked for first.
+pub const LOOKAHEAD_SECOND_LINES: usize = 5;
+
+/// The same for the rest of its entry.
 pub const LOOKAHEAD_VALUES: usize = 3;
 
 /// Reply bytes at which the requests of a connection wait while the core's total is used up.

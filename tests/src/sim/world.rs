@@ -259,14 +259,16 @@ impl World {
                 Pace::Eager => self.lanes[lane].len(),
                 Pace::Random => self.random.random_range(0..=self.parcels_max),
             };
-            if self.lot(pace, 0.8) {
-                let mails = self.lanes[lane].iter().take(most);
-                self.cores[core].engine.foresee_mails(mails.map_while(|parcel| match parcel {
-                    Parcel::Mail(mail) => Some(mail),
-                    Parcel::Connection { .. } => None,
-                }));
-            }
-            for _ in 0..most {
+            for taken in 0..most {
+                if self.lot(pace, 0.8) {
+                    let mails = self.lanes[lane].iter().take(most - taken);
+                    self.cores[core].engine.foresee_mails(mails.filter_map(
+                        |parcel| match parcel {
+                            Parcel::Mail(mail) => Some(mail),
+                            Parcel::Connection { .. } => None,
+                        },
+                    ));
+                }
                 let Some(parcel) = self.lanes[lane].pop_front() else { break };
                 self.progress += 1;
                 let now = MonotonicUs(self.now_us);
@@ -361,8 +363,7 @@ impl World {
         Some(range)
     }
 
-    /// Gives a core what has arrived on its links, foreseen as far as a real driver's turn may
-    /// be, or not at all.
+    /// Gives a core what has arrived on its links, foreseen as a real driver does it, or not.
     fn deliver(
         &mut self,
         core: usize,
@@ -370,19 +371,18 @@ impl World {
         pace: Pace,
     ) {
         let now = MonotonicUs(self.now_us);
-        let foreseen_max = if self.lot(pace, 0.8) { self.random.random_range(1..40) } else { 1 };
-        let (links, state) = (&self.links, &mut self.cores[core]);
-        for arrivals in arrivals.chunks(foreseen_max) {
-            if foreseen_max > 1 {
-                let pieces =
-                    arrivals.iter().map(|(at, id, range)| (*id, links[*at].bytes(range.clone())));
+        for number in 0..arrivals.len() {
+            let foresees = self.lot(pace, 0.8);
+            let (links, state) = (&self.links, &mut self.cores[core]);
+            if foresees {
+                let pieces = arrivals[number..].iter();
+                let pieces = pieces.map(|(at, id, range)| (*id, links[*at].bytes(range.clone())));
                 state.engine.foresee(pieces, now);
             }
-            for (at, id, range) in arrivals {
-                state.agenda = Agenda::Now;
-                let bytes = links[*at].bytes(range.clone());
-                state.engine.received(*id, bytes, now, &mut state.effects);
-            }
+            let (at, id, range) = &arrivals[number];
+            state.agenda = Agenda::Now;
+            let bytes = links[*at].bytes(range.clone());
+            state.engine.received(*id, bytes, now, &mut state.effects);
         }
     }
 

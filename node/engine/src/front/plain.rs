@@ -6,7 +6,7 @@ use corelane_protocol::{Answer, OldValue, Reply, Request, SetCondition, Status, 
 use corelane_shard::Write;
 
 use super::order::Commands;
-use crate::ahead::{Coming, Known, KnownKey, Owner, Plain, owner_of};
+use crate::ahead::{Coming, Known, KnownKey, Owner, Place, Plain, owner_of};
 use crate::connection::Connection;
 use crate::dispatch::Dispatcher;
 use crate::execute::{Executor, millis, words};
@@ -32,8 +32,8 @@ impl Dispatcher {
         run: &Run<'_>,
         from: usize,
     ) -> usize {
-        if self.ahead.is_used_up() {
-            let coming = commands_ahead(run.bytes, from, &run.manner, run.moment);
+        if let Some(bytes) = self.ahead.wants_more(&run.bytes[from..]) {
+            let coming = commands_ahead(bytes, &run.manner, run.moment);
             self.ahead.look(&self.executor, &self.slots.cores, coming);
         }
         if commands.is_empty() {
@@ -43,7 +43,7 @@ impl Dispatcher {
                 return at;
             }
         }
-        if let Some(known) = self.ahead.next(from)
+        if let Some(known) = self.ahead.next(&run.bytes[from..])
             && let Plain::Command(command) = &known.plain
             && let end = from + known.bytes
             && let Some(part) = run.manner.part(command, &run.bytes[from..end])
@@ -62,7 +62,7 @@ impl Dispatcher {
         let Dispatcher { executor, ahead, .. } = self;
         let mut at = from;
         while out.len() + executor.leases.bytes() < room
-            && let Some(known) = ahead.next(at)
+            && let Some(known) = ahead.next(&bytes[at..])
             && let Known { plain: Plain::Command(command), owner: Owner::Here(hint), .. } = known
         {
             let text = &bytes[at..at + known.bytes];
@@ -120,21 +120,19 @@ impl Dispatcher {
     }
 }
 
-/// The commands of a connection from `from` on, as far as they may be looked ahead at.
+/// Commands of a connection, as far as they may be looked ahead at.
 #[inline]
 pub(crate) fn commands_ahead<'a>(
     bytes: &'a [u8],
-    from: usize,
     manner: &Manner,
     moment: Moment,
 ) -> impl Iterator<Item = Coming<'a>> {
-    let mut at = from;
+    let mut rest = bytes;
     std::iter::from_fn(move || {
-        let rest = &bytes[at..];
-        let (length, told) = manner.next(rest, moment)?;
+        let (bytes, told) = manner.next(rest, moment)?;
         let (key, plain) = (told.key.of(rest), Plain::Command(told));
-        let coming = Coming { at, bytes: length, space: manner.space, key, plain };
-        at += length;
+        let coming = Coming { at: Place::of(rest), bytes, space: manner.space, key, plain };
+        rest = &rest[bytes..];
         Some(coming)
     })
 }

@@ -43,11 +43,10 @@ impl Dispatcher {
         let room = self.output_room(connection);
         let run = |speech: &Speech| Some(Run { bytes, manner: speech.manner()?, room, moment });
         let mut plain = run(&dialect.speech);
-        let first = self.first.take().filter(|known| {
-            let space = plain.as_ref().map(|plain| plain.manner.space);
-            space == Some(known.space) && known.bytes <= bytes.len()
-        });
-        self.ahead.restart(first);
+        match &plain {
+            Some(plain) => self.ahead.enter(bytes, plain.manner.space),
+            None => self.ahead.forget(),
+        }
         let held_bytes_max = self.executor.config.output_bytes_max;
         while dialect.has_room(held_bytes_max) && self.has_room_within(connection, room) {
             let from = progress.consumed;
@@ -67,11 +66,11 @@ impl Dispatcher {
             match self.command(connection, &mut dialect, &bytes[from..], moment) {
                 Ok(consumed) => {
                     progress.consumed += consumed;
-                    self.ahead.pass(progress.consumed, &self.executor.shard);
+                    self.ahead.pass(&bytes[progress.consumed..], &self.executor.shard);
                     let manner = plain.map(|plain| plain.manner);
                     plain = run(&dialect.speech);
                     if plain.as_ref().map(|plain| plain.manner) != manner {
-                        self.ahead.restart(None);
+                        self.ahead.forget();
                     }
                     if dialect.commands.is_barred() {
                         // Nothing comes after it before its answer, which may be there.
@@ -86,6 +85,7 @@ impl Dispatcher {
                 }
             }
         }
+        self.ahead.leave();
         connection.dialect = Some(dialect);
         self.answer_whole(connection, moment);
         progress

@@ -26,9 +26,12 @@ pub struct EntryHint {
     /// Where in the arena the line of the index begins, or from the second step on, where the
     /// word is; zero where there is none.
     pub(super) units: u64,
-    /// Where the line after that begins, in which the word is if that one is full; zero where
-    /// there is none.
-    next: u64,
+    /// Where the leaf ends that the line is one of. The word is in the next line if this one is
+    /// full, and after the last one comes the first.
+    end: u64,
+    lines: u8,
+    /// How many more lines to look at.
+    more: u8,
     /// What the key's word keeps of the hash; from the second step on, the word.
     word: u64,
     /// Whether the word was found.
@@ -61,6 +64,9 @@ impl EntryHint {
 }
 
 const LINE: usize = 64;
+
+/// Lines of a leaf that are looked at for a word: nearly none is in a later one.
+const LINES_OF_LEAF: usize = 3;
 
 /// Lines of an entry that are asked for before anything of it was read: small entries lie in
 /// one or two.
@@ -96,16 +102,19 @@ impl Shard {
         let home = leaf.window().home(stored, leaf.lines());
         let units = leaf.units() + (home * GROUP) as u64;
         prefetch(self.heap.group(units));
-        let next = match leaf.lines() {
-            1 => 0,
-            lines if home + 1 == lines => leaf.units(),
-            _ => units + GROUP as u64,
-        };
-        EntryHint { units, next, word: stored, found: false, frees: self.heap.frees() }
+        EntryHint {
+            units,
+            end: leaf.units() + leaf.words() as u64,
+            lines: leaf.lines() as u8,
+            more: leaf.lines().min(LINES_OF_LEAF) as u8 - 1,
+            word: stored,
+            found: false,
+            frees: self.heap.frees(),
+        }
     }
 
-    /// The second step. A word in ten is not in its first line; then it asks for the next line
-    /// instead of the entry, and is to be taken once more.
+    /// The second step. A word in ten is not in its first line, and one in thirty not in the
+    /// second; then it asks for the next line instead of the entry, and is to be taken once more.
     #[inline]
     pub fn prefetch_entry(&self, hint: EntryHint) -> EntryHint {
         if !hint.is_on_its_way() || hint.frees != self.heap.frees() {
@@ -115,11 +124,15 @@ impl Shard {
         let group = self.heap.group(hint.units);
         let place = group::matches(group, hint.word).trailing_zeros() as usize;
         let Some(&word) = group.get(place).filter(|word| !Word(**word).is_empty()) else {
-            if hint.next == 0 || !group::is_full(group) {
+            if hint.more == 0 || !group::is_full(group) {
                 return EntryHint::default();
             }
-            prefetch(self.heap.group(hint.next));
-            return EntryHint { units: hint.next, next: 0, ..hint };
+            let mut units = hint.units + GROUP as u64;
+            if units == hint.end {
+                units -= u64::from(hint.lines) * GROUP as u64;
+            }
+            prefetch(self.heap.group(units));
+            return EntryHint { units, more: hint.more - 1, ..hint };
         };
         let bytes = self.heap.rest_of_page(Word(word).handle());
         for line in 0..LINES_AT_ONCE {

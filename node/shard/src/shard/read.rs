@@ -66,12 +66,18 @@ pub(super) fn read(heap: &Heap, handle: Handle, now: Millis) -> Option<Entry<'_>
     entry_of(heap, Stored::read(heap.rest_of_page(handle)), now)
 }
 
-#[inline]
+#[inline(always)]
 fn entry_of<'h>(heap: &'h Heap, stored: Stored<'h>, now: Millis) -> Option<Entry<'h>> {
     if stored.is_bare() {
         let value = Value(ValueBytes::Whole(stored.inline_value()));
         return Some(Entry { value, user_flags: 0, expiry: Expiry::Never, version: None });
     }
+    entry_with_more(heap, stored, now)
+}
+
+/// An entry that has more than its key and a value stored with it.
+#[inline(never)]
+fn entry_with_more<'h>(heap: &'h Heap, stored: Stored<'h>, now: Millis) -> Option<Entry<'h>> {
     let expiry = stored.expiry();
     if expiry.is_due(now) {
         return None;
