@@ -12,10 +12,11 @@ use corelane_ring::slot_of;
 use corelane_ring::Topology;
 
 use crate::builder::ClientBuilder;
-use crate::error::{ConnectError, Error};
+use crate::error::{ConnectError, DeletesOwed, Error};
 use crate::fleet::Fleet;
 use crate::fleet::member::NodeHealth;
 use crate::fleet::spec::{self, IntoNodes, NodesError};
+use crate::join::join_all;
 use crate::node::Layout;
 use crate::options::{
     CoreStats, CountOptions, Counted, DeleteOutcome, ExtendOutcome, GetOptions, SetOptions,
@@ -39,7 +40,7 @@ use crate::router::{FIRST_LANE, Router};
 ///
 /// A delete that fails, of several nodes, is remembered by this client and made again before its
 /// node is used again (see [`Client::nodes`]): up to 8,192 one by one for each node; of more, the
-/// whole slots are emptied.
+/// whole slots are emptied. [`Client::close`] waits for that.
 ///
 /// What was acknowledged is what is read, by every client, with these exceptions:
 ///
@@ -100,6 +101,24 @@ impl Client {
         let places: Result<Vec<_>, _> =
             nodes.into_nodes().iter().map(|node| spec::parse(node)).collect();
         self.router.fleet.set_nodes(places?)
+    }
+
+    /// Ends this client once the deletes that its nodes are owed are made, or the time is over. What
+    /// is owed is known to the client alone: with its last clone it goes, and nodes that come
+    /// back later may show what was deleted. Clones may be used meanwhile and after that; what they come
+    /// to owe then is not waited for.
+    ///
+    /// # Errors
+    /// The nodes that are owed something still.
+    pub async fn close(self, within: Duration) -> Result<(), DeletesOwed> {
+        let fleet = &self.router.fleet;
+        let table = fleet.table();
+        let settling = table.members().iter().map(|member| member.settle(fleet)).collect();
+        // What came of it is told by the nodes.
+        let _ = tokio::time::timeout(within, join_all(settling)).await;
+        let health = table.members().iter().map(|member| member.health());
+        let nodes: Vec<NodeHealth> = health.filter(|node| node.deletes_owed > 0).collect();
+        if nodes.is_empty() { Ok(()) } else { Err(DeletesOwed { nodes }) }
     }
 
     /// How the nodes are, in the order of the list.

@@ -11,6 +11,7 @@ use corelane_protocol::wire::ReplyError;
 use corelane_ring::{CoreMapError, TableError};
 use thiserror::Error;
 
+use crate::fleet::member::NodeHealth;
 use crate::fleet::spec::NodesError;
 
 /// Whether a request that failed may have taken effect.
@@ -201,6 +202,14 @@ pub enum ProtocolError {
     /// A notice of an unknown sort.
     #[error("unknown notice")]
     UnknownNotice,
+}
+
+/// A client ended, and nodes may have what it deleted, or what a stand-in was given since.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{} nodes were not reached, and are owed deletes", nodes.len())]
+pub struct DeletesOwed {
+    /// How they are; each is owed something.
+    pub nodes: Vec<NodeHealth>,
 }
 
 /// An attempt to connect that failed.

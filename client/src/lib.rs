@@ -65,7 +65,9 @@ mod reply;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use connector::{Connecting, Connector, Stream};
-pub use error::{ConnectError, ConnectFailure, Disconnect, Error, Executed, ProtocolError};
+pub use error::{
+    ConnectError, ConnectFailure, DeletesOwed, Disconnect, Error, Executed, ProtocolError,
+};
 pub use fleet::WhenNodeDown;
 pub use fleet::member::NodeHealth;
 pub use fleet::spec::{IntoNodes, NodesError};

@@ -72,7 +72,7 @@ impl Router {
         deletes: Option<&[u8]>,
         result: Result<&OwnedReply, &Error>,
     ) {
-        table.judge(member, deletes, result);
+        table.judge(&self.fleet, member, deletes, result);
         self.fleet.notice(table, member);
     }
 
@@ -118,7 +118,7 @@ impl Router {
             self.prepare(table, slot, &asked, deadline).await?;
             let sent = self.requester(table, owner, deadline).start(asked).await;
             if let Err(error) = &sent {
-                table.judge(owner, self.owed(&asked), Err(error));
+                table.judge(&self.fleet, owner, self.owed(&asked), Err(error));
             }
             sent
         };

@@ -77,3 +77,10 @@ fn nodes_and_topologies_change_under_their_clients() {
         }
     }
 }
+
+/// What a stand-in had replaced came back: the slot moved, and its new owner was given a copy by the
+/// node that was down, to which alone the delete was owed.
+#[test]
+fn what_a_node_is_owed_goes_with_the_slot() {
+    run(432);
+}

@@ -1,6 +1,9 @@
 //! Deletes that may not have reached their node. Before the node is trusted again they are
 //! made once more, so that no key comes back that somebody was told is gone.
 //!
+//! Where a slot is another node's from some time on, so is what is owed of it: what the first one has
+//! may be copied to the second.
+//!
 //! They are bounded. Where one finds no room, what the node holds of its slot cannot be trusted any
 //! more: the slot is emptied when the node is back.
 
@@ -29,7 +32,24 @@ pub(crate) struct Deletes {
     slots: BTreeSet<Slot>,
 }
 
+impl Owed {
+    pub(crate) fn slot(&self) -> Slot {
+        match self {
+            Owed::Key(key) => slot_of(key),
+            Owed::Slot(slot) => *slot,
+        }
+    }
+}
+
 impl Deletes {
+    /// Remembers what another node was owed.
+    pub(crate) fn take_over(&mut self, owed: &Owed) {
+        match owed {
+            Owed::Key(key) => self.remember(key),
+            Owed::Slot(slot) => self.remember_slot(*slot),
+        }
+    }
+
     /// Remembers a key, or where there is no room for it its slot.
     pub(crate) fn remember(&mut self, key: &[u8]) {
         let slot = slot_of(key);
@@ -43,6 +63,10 @@ impl Deletes {
             self.keys.entry(slot).or_default().insert(key.into());
             return;
         }
+        self.remember_slot(slot);
+    }
+
+    fn remember_slot(&mut self, slot: Slot) {
         self.slots.insert(slot);
         for key in self.keys.remove(&slot).unwrap_or_default() {
             self.count -= 1;

@@ -10,6 +10,7 @@ use crate::backoff;
 use crate::chance::Chance;
 use crate::clock::LocalTime;
 use crate::error::{Disconnect, Error};
+use crate::fleet::Fleet;
 use crate::fleet::breaker::{Breaker, Change, Sign};
 use crate::fleet::deletes::{Deletes, Owed, key_of};
 use crate::fleet::throttle::Throttle;
@@ -101,6 +102,7 @@ impl Member {
     /// Takes in what a request that was sent came to.
     pub(crate) fn judge(
         self: &Arc<Member>,
+        fleet: &Arc<Fleet>,
         deletes: Option<&[u8]>,
         result: Result<&OwnedReply, &Error>,
     ) {
@@ -120,32 +122,46 @@ impl Member {
             state.deletes.remember(key);
         }
         if opened || owed.is_some() {
-            self.recover(state);
+            self.recover(fleet, state);
         }
     }
 
     /// The node could not be reached when the fleet was made.
-    pub(crate) fn begin_down(self: &Arc<Member>) {
+    pub(crate) fn begin_down(self: &Arc<Member>, fleet: &Arc<Fleet>) {
         let mut state = self.lock();
         state.breaker = Breaker::Open { attempts: 1 };
-        self.recover(state);
+        self.recover(fleet, state);
+    }
+
+    /// The node is owed this from now on.
+    pub(crate) fn owe(self: &Arc<Member>, fleet: &Arc<Fleet>, owed: &Owed) {
+        let mut state = self.lock();
+        state.deletes.take_over(owed);
+        self.recover(fleet, state);
+    }
+
+    /// All that the node is owed.
+    pub(crate) fn owed(&self) -> Vec<Owed> {
+        self.lock().deletes.some(usize::MAX)
     }
 
     /// Starts the task that makes the node trusted again, unless it runs.
-    fn recover(self: &Arc<Member>, mut state: MutexGuard<'_, State>) {
+    fn recover(self: &Arc<Member>, fleet: &Arc<Fleet>, mut state: MutexGuard<'_, State>) {
         if !std::mem::replace(&mut state.recovering, true) {
             let chance = self.node.settings.chance.clone();
-            self.node.runtime.spawn(recover(Arc::downgrade(self), chance));
+            let (member, fleet) = (Arc::downgrade(self), Arc::downgrade(fleet));
+            self.node.runtime.spawn(recover(member, fleet, chance));
         }
     }
 
     /// Asks one core for a sign of life.
-    async fn probe(&self) -> Result<(), Error> {
-        self.requester().ping_one().await
+    async fn probe(&self) -> Result<(), NotYet> {
+        self.requester().ping_one().await.map_err(|_| NotYet)
     }
 
-    /// Makes the deletes that the node is owed.
-    async fn pay(&self) -> Result<(), Error> {
+    /// Makes the deletes that the node is owed. Where it says that a slot is another's, that one is
+    /// owed them.
+    async fn pay(self: &Arc<Member>, fleet: &Weak<Fleet>) -> Result<(), NotYet> {
         loop {
             let owed = self.lock().deletes.some(DELETES_AT_ONCE);
             if owed.is_empty() {
@@ -161,17 +177,37 @@ impl Member {
                         Request::FlushSlot { key: &any }
                     }
                 };
-                match requester.one(Asked::write(request)).await? {
-                    // What belongs elsewhere nobody reads here any more.
-                    OwnedReply::Done { .. }
-                    | OwnedReply::Failed { status: Status::NotFound | Status::Moved, .. } => {
-                        Ok(owed)
+                match requester.one(Asked::write(request)).await {
+                    Ok(
+                        OwnedReply::Done { .. }
+                        | OwnedReply::Failed { status: Status::NotFound, .. },
+                    ) => Ok((owed, Payment::Made)),
+                    Ok(OwnedReply::Failed { status: Status::Moved, .. }) => {
+                        Ok((owed, Payment::OthersDebt))
                     }
-                    other => Err(other.into_error()),
+                    Ok(_) | Err(_) => Err(NotYet),
                 }
             });
             for paid in join_all(paying.collect()).await {
-                self.lock().deletes.paid(paid?);
+                let (owed, payment) = paid?;
+                if payment == Payment::OthersDebt
+                    && let Some(fleet) = fleet.upgrade()
+                {
+                    fleet.pass_on(self, owed).await?;
+                }
+                self.lock().deletes.paid(owed);
+            }
+        }
+    }
+
+    /// Makes the deletes that the node is owed, and tries again until that is done.
+    pub(crate) async fn settle(self: &Arc<Member>, fleet: &Arc<Fleet>) {
+        let (fleet, mut failures) = (Arc::downgrade(fleet), 0);
+        while !self.lock().deletes.is_empty() {
+            if self.probe().await.is_err() || self.pay(&fleet).await.is_err() {
+                failures += 1;
+                let random = self.node.settings.chance.next();
+                tokio::time::sleep(backoff::delay(failures, random)).await;
             }
         }
     }
@@ -203,9 +239,21 @@ enum Trust {
     OwesMore,
 }
 
+/// What became of something that a node is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Payment {
+    Made,
+    /// It is another's slot.
+    OthersDebt,
+}
+
+/// The node was not reached, or does not take what it is owed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotYet;
+
 /// Probes a node that is down, with growing and jittered waits, and pays what it is owed
 /// before anything else is sent to it. Ends when that is done, or the fleet has dropped the node.
-async fn recover(member: Weak<Member>, chance: Chance) {
+async fn recover(member: Weak<Member>, fleet: Weak<Fleet>, chance: Chance) {
     let mut failures = 0;
     loop {
         tokio::time::sleep(backoff::delay(failures + 1, chance.next())).await;
@@ -214,7 +262,7 @@ async fn recover(member: Weak<Member>, chance: Chance) {
             if member.is_down() {
                 member.probe().await?;
             }
-            member.pay().await
+            member.pay(&fleet).await
         };
         match done.await {
             Ok(()) => {
@@ -223,7 +271,7 @@ async fn recover(member: Weak<Member>, chance: Chance) {
                 }
                 failures = 0;
             }
-            Err(_) => {
+            Err(NotYet) => {
                 member.lock().breaker.probe_failed();
                 failures = failures.saturating_add(1);
             }

@@ -30,7 +30,8 @@ use corelane_ring::{Epoch, Node as Place, Slot, Topology, place, successors};
 use crate::address::Address;
 use crate::clock::{Clock, LocalTime};
 use crate::error::{ConnectError, Error};
-use crate::fleet::member::{Admission, Member};
+use crate::fleet::deletes::Owed;
+use crate::fleet::member::{Admission, Member, NotYet};
 use crate::fleet::spec::NodesError;
 use crate::join::join_all;
 use crate::limits::{STAND_INS, TOPOLOGY_FETCH_INTERVAL};
@@ -175,12 +176,13 @@ impl Table {
     /// Takes in what a request that was sent to a node came to.
     pub(crate) fn judge(
         &self,
+        fleet: &Arc<Fleet>,
         member: &Arc<Member>,
         deletes: Option<&[u8]>,
         result: Result<&OwnedReply, &Error>,
     ) {
         if !self.is_single() {
-            member.judge(deletes, result);
+            member.judge(fleet, deletes, result);
         }
     }
 }
@@ -209,11 +211,6 @@ impl Fleet {
                 unreachable!("nobody was met");
             });
         }
-        for (member, met) in table.members.iter().zip(&met) {
-            if met.is_err() {
-                member.begin_down();
-            }
-        }
         let told =
             table.members.iter().find(|member| member.node.told_epoch() != ShortEpoch::default());
         let told = told.cloned();
@@ -227,6 +224,11 @@ impl Fleet {
             fetching: tokio::sync::Mutex::default(),
             fetch_after: AtomicU64::new(0),
         });
+        for (member, met) in fleet.table().members.iter().zip(&met) {
+            if met.is_err() {
+                member.begin_down(&fleet);
+            }
+        }
         if let Some(member) = told {
             // Where that fails, the replies will say again that there is a topology.
             fleet.newer_than(&fleet.table(), &member, fleet.fetch_deadline()).await;
@@ -271,6 +273,25 @@ impl Fleet {
         (held > current.held).then(|| self.replace(topology, held))
     }
 
+    /// Has the owner of a slot be owed what a node was that is not, as it says.
+    ///
+    /// # Errors
+    /// It is the owner as far as can be found out: it may not have heard of that yet.
+    pub(crate) async fn pass_on(
+        self: &Arc<Fleet>,
+        member: &Arc<Member>,
+        owed: &Owed,
+    ) -> Result<(), NotYet> {
+        let is_other = |table: &Arc<Table>| !Arc::ptr_eq(table.owner(owed.slot()), member);
+        let mut table = self.table();
+        if !is_other(&table) {
+            let newer = self.newer_than(&table, member, self.fetch_deadline()).await;
+            table = newer.filter(is_other).ok_or(NotYet)?;
+        }
+        table.owner(owed.slot()).owe(self, owed);
+        Ok(())
+    }
+
     /// By when a topology is to be had that no request waits for.
     fn fetch_deadline(&self) -> LocalTime {
         self.clock.now().plus(self.settings.timeout)
@@ -310,6 +331,15 @@ impl Fleet {
         let next = Arc::new(next);
         let before = std::mem::replace(&mut *current, Arc::clone(&next));
         drop(current);
+        for member in &before.members {
+            // New owners may be given copies of what should be gone: see to it there as well.
+            for owed in member.owed() {
+                let owner = next.owner(owed.slot());
+                if owner.place.name != member.place.name {
+                    owner.owe(self, &owed);
+                }
+            }
+        }
         if next.before.is_some() {
             tokio::spawn(end_warm_up(Arc::downgrade(self), Arc::downgrade(&next), self.warm_up));
         }

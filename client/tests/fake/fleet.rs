@@ -256,6 +256,29 @@ async fn a_failed_delete_is_made_before_its_node_is_trusted() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_closed_makes_what_it_owes_or_says_to_whom() {
+    let mut nodes = three().await;
+    let client = connect(&nodes, WhenNodeDown::Miss).await;
+    assert_eq!(client.clone().close(Duration::ZERO).await, Ok(()), "nothing is owed");
+    let owned: Vec<String> = keys().into_iter().filter(|key| client.node_of(key) == "a").collect();
+    for key in &owned {
+        client.set(key, "old").await.unwrap();
+    }
+    nodes[0].kill().await;
+    for key in &owned {
+        client.delete(key).await.unwrap_err();
+    }
+    let owed = client.clone().close(Duration::from_millis(50)).await.unwrap_err();
+    let [node] = &owed.nodes[..] else { panic!("{owed}") };
+    assert_eq!((node.name.as_str(), node.deletes_owed), ("a", owned.len()));
+
+    nodes[0].restart().await;
+    assert!(owned.iter().all(|key| nodes[0].has(key)));
+    client.close(Duration::from_secs(60)).await.unwrap();
+    assert!(!owned.iter().any(|key| nodes[0].has(key)));
+}
+
+#[tokio::test]
 async fn the_list_of_nodes_may_change() {
     let mut nodes = three().await;
     let client = connect(&nodes[..2], WhenNodeDown::Miss).await;

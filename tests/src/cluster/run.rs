@@ -9,12 +9,13 @@ use corelane_client::{Client, WhenNodeDown};
 use corelane_ring::{NodeName, Topology};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use tokio::task::JoinHandle;
 
 use crate::cluster::net::{MS, Net};
 use crate::cluster::node::{Node, Order};
 use crate::cluster::record::SharedRecord;
 use crate::cluster::topologies::{NODES_MAX, Topologies, name};
-use crate::cluster::worker::{Counts, KEYS, TIMEOUT_MS, Worker};
+use crate::cluster::worker::{Counts, KEYS, TIMEOUT_MS, Worker, stood_in};
 
 const CLIENTS: usize = 2;
 /// Workers of each client, which make requests at the same time.
@@ -29,6 +30,8 @@ const NEWS_MS: std::ops::Range<u64> = 0..60;
 const OUTAGE_MS: std::ops::Range<u64> = 5..1_200;
 /// How long clients and nodes keep slots warm that move, where they do, in milliseconds.
 const WARM_UP_MS: u64 = 500;
+/// How long a client may take to make the deletes that it owes when it ends, in milliseconds.
+const CLOSE_MS: u64 = 400;
 /// How long entries live on a node that stands in for another, in milliseconds.
 const GUTTER_MS: u64 = 150;
 
@@ -144,6 +147,7 @@ async fn work(
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
+        let mut all = Vec::new();
         for worker in 0..WORKERS {
             let worker = Worker {
                 client: client.clone(),
@@ -154,12 +158,24 @@ async fn work(
                 gutter_ms,
                 counts: Counts::default(),
             };
-            workers.push(tokio::spawn(worker.run(REQUESTS)));
+            all.push(tokio::spawn(worker.run(REQUESTS)));
         }
+        let (record, net) = (record.clone(), net.clone());
+        workers.push(tokio::spawn(async move {
+            let mut counts = Vec::new();
+            for worker in all {
+                counts.push(ended(worker).await);
+            }
+            close(client, gutter_ms, &record, &net).await;
+            counts
+        }));
+    }
+    let mut counts = Vec::new();
+    for client in workers {
+        counts.extend(ended(client).await);
     }
     let mut sum = Counts::default();
-    for worker in workers {
-        let counts = worker.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
+    for counts in counts {
         sum.requests += counts.requests;
         sum.hits += counts.hits;
         sum.misses += counts.misses;
@@ -167,6 +183,28 @@ async fn work(
         sum.uncertain += counts.uncertain;
     }
     sum
+}
+
+/// Ends a client, which may take along what it owes to a node that another stood in for.
+async fn close(client: Client, gutter_ms: Option<u64>, record: &SharedRecord, net: &Net) {
+    let close_ms = Duration::from_millis(CLOSE_MS);
+    let Some(gutter_ms) = gutter_ms.filter(|_| stood_in(&client)) else {
+        // What failed was not acknowledged.
+        let _ = client.close(close_ms).await;
+        return;
+    };
+    let stands_in_until = |until_us: u64| {
+        let known = &mut record.lock().stands_in_until_us;
+        *known = until_us.max(*known);
+    };
+    stands_in_until(net.now_us() + (CLOSE_MS + gutter_ms + TIMEOUT_MS) * MS);
+    if client.close(close_ms).await.is_err() {
+        stands_in_until(u64::MAX);
+    }
+}
+
+async fn ended<T>(task: JoinHandle<T>) -> T {
+    task.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))
 }
 
 impl World {

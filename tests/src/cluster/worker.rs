@@ -61,18 +61,13 @@ impl Worker {
             assert!(took_ms <= TIMEOUT_MS + LATE_MS_MAX, "a request took {took_ms} ms");
             self.look_around();
         }
-        if self.has_stand_ins() {
-            // What its client owes to a node goes with the client.
-            self.record.lock().stands_in_until_us = u64::MAX;
-        }
         self.counts
     }
 
     /// Whether its client lets another node stand in for one that is down, or has not yet made
     /// up for it.
     fn has_stand_ins(&self) -> bool {
-        self.gutter_ms.is_some()
-            && self.client.nodes().iter().any(|node| node.is_down || node.deletes_owed > 0)
+        self.gutter_ms.is_some() && stood_in(&self.client)
     }
 
     fn look_around(&self) {
@@ -218,4 +213,9 @@ impl Worker {
         );
         assert!(expected, "{error:?}");
     }
+}
+
+/// Whether a client takes some node for down, or has not made up for the time when it was.
+pub(super) fn stood_in(client: &Client) -> bool {
+    client.nodes().iter().any(|node| node.is_down || node.deletes_owed > 0)
 }
