@@ -202,6 +202,11 @@ pub(crate) fn worth_waiting_for(bytes: &[u8], needed: usize) -> usize {
     }
 }
 
+/// Whether a set can be carried out though its value is not in one piece.
+pub(crate) fn may_come_in_pieces(set: &Set<'_>) -> bool {
+    set.old == OldValue::Omit && Condition::of(set.condition).is_some()
+}
+
 /// The front of a set that is taken piece by piece, where `bytes` begin with one.
 pub(crate) fn front_of<'b>(
     bytes: &'b [u8],
@@ -210,11 +215,7 @@ pub(crate) fn front_of<'b>(
     let front = decode_set_front(bytes, limits)?;
     match &front {
         Ok(front) if front.value_bytes == 0 => None,
-        Ok(SetFront { set, .. })
-            if set.old == OldValue::Return || Condition::of(set.condition).is_none() =>
-        {
-            None
-        }
+        Ok(SetFront { set, .. }) if !may_come_in_pieces(set) => None,
         _ => Some(front),
     }
 }

@@ -7,11 +7,20 @@ use crate::ahead::Owner;
 use crate::connection::{Connection, Kept, Session, Wait};
 use crate::dispatch::{Dispatcher, Progress};
 use crate::intake::{Begun, Intake, front_of, is_large, worth_waiting_for};
-use crate::limits::{INPUT_BYTES_SMALL, TURN_BYTES, TURN_BYTES_OVERLOADED};
+use crate::limits::{INPUT_BYTES_SMALL, TURN_BYTES, TURN_BYTES_OVERLOADED, UPLOAD_BYTES_A_TURN};
+use crate::packet::Leases;
 
 /// A large value in the middle of which a connection is.
 #[derive(Debug)]
-pub(crate) enum Large {
+pub(crate) struct Large {
+    way: Way,
+    /// Bytes of the command that follow the value, and say nothing that is not known yet.
+    after: usize,
+}
+
+/// Where a large value goes.
+#[derive(Debug)]
+enum Way {
     /// For this core.
     Own(Intake),
     /// For another core: what comes is appended to the connection's route to it.
@@ -25,13 +34,29 @@ pub(crate) enum Large {
     },
 }
 
+impl Way {
+    fn left(&self) -> usize {
+        match self {
+            Way::Own(intake) => intake.left(),
+            Way::Forwarded { left, .. } => *left,
+        }
+    }
+}
+
 impl Large {
+    /// A value for this core, and so many bytes after it.
+    pub(crate) fn own(intake: Intake, after: usize) -> Box<Large> {
+        Box::new(Large { way: Way::Own(intake), after })
+    }
+
+    /// A value of so many bytes for another core, whose front was appended.
+    pub(crate) fn forwarded(to: u16, left: usize, appended: usize, after: usize) -> Box<Large> {
+        Box::new(Large { way: Way::Forwarded { to, left, appended }, after })
+    }
+
     /// Bytes that were not taken yet.
     pub(crate) fn left(&self) -> usize {
-        match self {
-            Large::Own(intake) => intake.left(),
-            Large::Forwarded { left, .. } => *left,
-        }
+        self.way.left() + self.after
     }
 }
 
@@ -105,6 +130,9 @@ impl Dispatcher {
             let rest = &bytes[consumed..];
             let progress = self.dispatch(connection, rest, now);
             consumed += progress.consumed;
+            if connection.large.is_some() {
+                continue;
+            }
             let rest = &bytes[consumed..];
             match progress.incomplete {
                 Some(needed) if is_large(needed) && connection.skip == 0 => {
@@ -123,27 +151,45 @@ impl Dispatcher {
 
     /// Takes bytes of the large value in whose middle the connection is; how many.
     fn take_large(&mut self, connection: &mut Connection, bytes: &[u8], now: MonotonicUs) -> usize {
-        let large = connection.large.as_mut().expect("the caller looked");
-        let taken = match large.as_mut() {
-            Large::Own(intake) => {
+        let mut large = connection.large.take().expect("the caller looked");
+        let mut taken = match &mut large.way {
+            Way::Own(intake) => {
                 let there = bytes.len().min(intake.left());
-                let taken = self.feed(intake, bytes, now, &mut connection.output);
+                let taken = if connection.dialect.is_some() {
+                    let mut replies = Vec::new();
+                    let taken = self.feed(intake, bytes, now, &mut replies);
+                    if !replies.is_empty() {
+                        self.landed(connection, replies, &mut Leases::default(), now);
+                    }
+                    taken
+                } else {
+                    self.feed(intake, bytes, now, &mut connection.output)
+                };
                 if taken < there {
                     connection.wait = Wait::ForRoom;
                 }
                 taken
             }
-            Large::Forwarded { to, left, appended } => {
+            Way::Forwarded { to, left, appended } => {
                 let remote = connection.remote.get_or_insert_default();
-                let taken = if remote.is_full() { 0 } else { bytes.len().min(*left) };
+                let there = bytes.len().min(*left);
+                let taken = if remote.is_full() { 0 } else { there.min(UPLOAD_BYTES_A_TURN) };
+                if (1..there).contains(&taken) {
+                    connection.wait = Wait::ForTurn;
+                }
                 *left -= taken;
                 remote.queue_large(*to, *left).extend_from_slice(&bytes[..taken]);
                 *appended += taken;
                 taken
             }
         };
-        if large.left() == 0 {
-            connection.large = None;
+        if large.way.left() == 0 {
+            let after = large.after.min(bytes.len() - taken);
+            large.after -= after;
+            taken += after;
+        }
+        if large.left() > 0 {
+            connection.large = Some(large);
         }
         taken
     }
@@ -181,16 +227,13 @@ impl Dispatcher {
             let remote = connection.remote.get_or_insert_default();
             let queue = remote.queue_large(owner, front.value_bytes);
             queue.extend_from_slice(&bytes[..front.front_bytes]);
-            connection.large = Some(Box::new(Large::Forwarded {
-                to: owner,
-                left: front.value_bytes,
-                appended: front.front_bytes,
-            }));
+            connection.large =
+                Some(Large::forwarded(owner, front.value_bytes, front.front_bytes, 0));
             return Some(front.front_bytes);
         }
         match self.begin_intake(&front, now, &mut connection.output) {
             Begun::Yes(intake) => {
-                connection.large = Some(Box::new(Large::Own(intake)));
+                connection.large = Some(Large::own(intake, 0));
                 Some(front.front_bytes)
             }
             Begun::NotAdmitted(bytes) => {
@@ -267,12 +310,12 @@ impl Dispatcher {
     pub(crate) fn drop_input(&mut self, connection: &mut Connection) -> Option<u16> {
         self.keep(connection, Kept::Half(0));
         connection.input = Vec::new();
-        match *connection.large.take()? {
-            Large::Own(intake) => {
+        match connection.large.take()?.way {
+            Way::Own(intake) => {
                 self.executor.abandon(intake);
                 None
             }
-            Large::Forwarded { to, appended, .. } => {
+            Way::Forwarded { to, appended, .. } => {
                 let remote = connection.remote.as_mut().expect("it was appended there");
                 remote.abandon(to, appended).then_some(to)
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use corelane_dialect::{Addresses, Dialects, Settings};
-use corelane_engine::limits::TURN_BYTES;
+use corelane_engine::limits::{INPUT_BYTES_SMALL, TURN_BYTES};
 use corelane_engine::{EngineConfig, SendEnd, Wish};
 use harness::{Node, Wire, config};
 use rand::rngs::StdRng;
@@ -49,13 +49,21 @@ impl Client {
         let key = |random: &mut StdRng| format!("key {}", random.random_range(0..12));
         let tagged = |random: &mut StdRng| format!("{{t}}{}", random.random_range(0..3));
         let (one, two, three) = (key(random), key(random), key(random));
-        let value = vec![b'a' + random.random_range(0..26); random.random_range(0..40)];
+        let length = match random.random_range(0..12) {
+            0 => random.random_range(INPUT_BYTES_SMALL - 2..3 * INPUT_BYTES_SMALL),
+            _ => random.random_range(0..40),
+        };
+        let value = vec![b'a' + random.random_range(0..26); length];
         let space = self.space;
         let get = |map: &Map, key: &String| map.get(&(space, key.clone())).cloned();
         let (words, answer): (Vec<Vec<u8>>, Vec<u8>) = match random.random_range(0..16) {
             0..3 => {
                 map.insert((space, one.clone()), value.clone());
-                (vec![b"SET".into(), one.into(), value], b"+OK\r\n".into())
+                let mut words = vec![b"SET".into(), one.into(), value];
+                if random.random_range(0..3) == 0 {
+                    words.extend([b"EX".to_vec(), b"10000".to_vec()]);
+                }
+                (words, b"+OK\r\n".into())
             }
             3..6 => {
                 let answer = bulk(get(map, &one).as_deref());
@@ -130,7 +138,8 @@ impl Client {
     /// Sends some of what it has to send.
     fn send(&mut self, node: &mut Node, random: &mut StdRng) {
         let left = self.input.len() - self.sent;
-        let some = random.random_range(0..=left.min(300));
+        let most = if random.random_range(0..4) == 0 { 30_000 } else { 300 };
+        let some = random.random_range(0..=left.min(most));
         if some > 0 && !node.seen(self.wire).paused {
             node.receive(self.wire, &self.input[self.sent..self.sent + some]);
             self.sent += some;

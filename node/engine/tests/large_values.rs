@@ -136,6 +136,88 @@ fn values_wait_for_others_to_arrive_and_none_is_lost() {
 }
 
 #[test]
+fn a_command_that_is_whole_hands_its_value_over_in_pieces() {
+    let config = EngineConfig { dialects: Dialects::ALL, ..config() };
+    let mut node = Node::new(2, config);
+    let resp = |key: &[u8], value: &[u8]| {
+        let head = format!("*5\r\n$3\r\nSET\r\n${}\r\n", key.len());
+        let length = format!("\r\n${}\r\n", value.len());
+        let tail = b"\r\n$2\r\nEX\r\n$3\r\n100\r\n";
+        [head.as_bytes(), key, length.as_bytes(), value, tail].concat()
+    };
+    let memcached = |key: &[u8], value: &[u8]| {
+        let length = format!(" 7 0 {}\r\n", value.len());
+        [b"set ", key, length.as_bytes(), value, b"\r\n"].concat()
+    };
+    let meta = |key: &[u8], value: &[u8]| {
+        let length = format!(" {} O7 T0 MS\r\n", value.len());
+        [b"ms ", key, length.as_bytes(), value, b"\r\n"].concat()
+    };
+    type Write<'w> = &'w dyn Fn(&[u8], &[u8]) -> Vec<u8>;
+    let forms: [(Write<'_>, &[u8], &[u8]); 3] = [
+        (&resp, b"+OK\r\n", b"+PONG\r\n"),
+        (&memcached, b"STORED\r\n", b"MN\r\n"),
+        (&meta, b"HD O7\r\n", b"MN\r\n"),
+    ];
+    for (form, (write, stored, after)) in forms.into_iter().enumerate() {
+        let (wire, reader) = (node.connect(0), node.connect(0));
+        let next: &[u8] = if form == 0 { b"PING\r\n" } else { b"mn\r\n" };
+        for core in 0..2 {
+            let key = node.key_of(core, form);
+            let value = value(form as u8);
+            let input = [&write(&key, &value)[..], next].concat();
+            let uploads = node.engines[core].counters().uploads;
+            let (rest, last) = input.split_at(input.len() - next.len() - 1);
+            for piece in rest.chunks(10_000) {
+                node.receive(wire, piece);
+                node.work();
+            }
+            assert_eq!(node.seen(wire).sent, b"", "nothing is done before all is there");
+            node.receive(wire, last);
+            let left = node.engines[0].counters().backlog_bytes as usize;
+            assert!(left > value.len() / 2, "one call takes a part only: {left} bytes are left");
+            node.work();
+            let sent = std::mem::take(&mut node.seen(wire).sent);
+            assert_eq!(
+                sent.escape_ascii().to_string(),
+                [stored, after].concat().escape_ascii().to_string()
+            );
+            assert_eq!(node.engines[core].counters().uploads, uploads + 1);
+            assert_eq!(node.ask(reader, &get(3, &key))[0].value.as_ref(), Some(&value));
+            assert_eq!((promised(&mut node, 0), promised(&mut node, 1)), (0, 0));
+        }
+    }
+    node.engines.iter().for_each(|engine| engine.invariants());
+}
+
+#[test]
+fn a_command_whose_value_finds_no_room_is_answered_and_the_next_one_taken() {
+    let config = EngineConfig {
+        shard: ShardConfig { policy: Policy::NoEviction, ..config().shard },
+        dialects: Dialects::ALL,
+        ..config()
+    };
+    for core in 0..2 {
+        let mut node = Node::new(2, config.clone());
+        let wire = node.connect(0);
+        let set = |node: &mut Node, number: usize| {
+            let key = String::from_utf8(node.key_of(core, number)).expect("text");
+            let head = format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n", key.len());
+            let value = format!("${VALUE_BYTES}\r\n{}\r\n", "v".repeat(VALUE_BYTES));
+            node.receive(wire, format!("{head}{value}PING\r\n").as_bytes());
+            node.work();
+            String::from_utf8(std::mem::take(&mut node.seen(wire).sent)).expect("text")
+        };
+        let full =
+            (0..200).map(|number| set(&mut node, number)).find(|said| !said.starts_with("+OK"));
+        let refused = "-OOM command not allowed when used memory > 'maxmemory'.\r\n+PONG\r\n";
+        assert_eq!(full.as_deref(), Some(refused));
+        assert_eq!((promised(&mut node, 0), promised(&mut node, 1)), (0, 0));
+        node.engines.iter().for_each(|engine| engine.invariants());
+    }
+}
+
+#[test]
 fn where_nothing_may_go_the_value_is_refused_in_the_middle() {
     let shard = ShardConfig {
         policy: Policy::NoEviction,

@@ -7,7 +7,7 @@
 //! the kinds 0x7D to 0x7F and its fields as the payload. Both ends are of the same build, so
 //! nothing here is kept for the next version, and a node refuses such frames from a client.
 
-use crate::limits::{HEADER_BYTES, NOTICE_ID};
+use crate::limits::{HEADER_BYTES, NOTICE_ID, VALUE_BYTES_MAX};
 use crate::model::*;
 use crate::wire::encode;
 use crate::wire::layout::{
@@ -425,6 +425,29 @@ fn read_fields<'a>(key: &'a [u8], mut from: Reader<'a>) -> Option<Request<'a>> {
         _ => return None,
     };
     Some(request)
+}
+
+/// Appends the front of a set's frame: all but its value, of which so many bytes follow. `set.value`
+/// is not looked at.
+///
+/// # Errors
+/// The request has no encoding in wire version 1; `out` is as it was.
+pub fn encode_set_front(
+    head: &RequestHead,
+    set: &Set<'_>,
+    value_bytes: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    if value_bytes > VALUE_BYTES_MAX {
+        return Err(EncodeError::ValueTooLarge);
+    }
+    let start = out.len();
+    encode::append_or_undo(head, &Request::Set(Set { value: &[], ..*set }), out)?;
+    let header = out[start..].first_chunk_mut::<HEADER_BYTES>().expect("a frame has a header");
+    let mut announced = RequestHeader::read(header);
+    announced.body_bytes += value_bytes as u32;
+    *header = announced.to_bytes();
+    Ok(())
 }
 
 /// Appends the fields of a reply that only cores exchange, and gives its kind.

@@ -16,6 +16,8 @@ mod steps;
 mod plain;
 mod route;
 
+mod collected;
+
 mod order;
 mod replies;
 

@@ -10,6 +10,7 @@ use crate::ahead::{Coming, Known, KnownKey, Owner, Place, Plain, owner_of};
 use crate::connection::Connection;
 use crate::dispatch::Dispatcher;
 use crate::execute::{Executor, millis, words};
+use crate::intake::is_large;
 use crate::limits::LEASE_BYTES_MIN;
 
 /// Input of one connection, some of which are plain commands.
@@ -49,6 +50,11 @@ impl Dispatcher {
             && let Some(part) = run.manner.part(command, &run.bytes[from..end])
         {
             self.ahead.advance(&self.executor.shard);
+            let text = &run.bytes[from..end];
+            if let Some(front) = self.begin_collected(connection, commands, &part, text, run.moment)
+            {
+                return from + front;
+            }
             self.one(connection, commands, &part, run.moment);
             return end;
         }
@@ -70,6 +76,7 @@ impl Dispatcher {
             match command.asks {
                 Asks::Get => executor.get_rendered(key, hint, manner.get, key, moment, out),
                 Asks::Set { .. } if executor.shard.is_short() => break,
+                Asks::Set { value, .. } if is_large(value.of(text).len()) => break,
                 Asks::Set { value, user_flags, ttl } => {
                     let set = PlainSet { key, value: value.of(text), user_flags, ttl };
                     executor.set_rendered(&set, hint, manner.set, b"", moment, out);

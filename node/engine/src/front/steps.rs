@@ -48,7 +48,10 @@ impl Dispatcher {
             None => self.ahead.forget(),
         }
         let held_bytes_max = self.executor.config.output_bytes_max;
-        while dialect.has_room(held_bytes_max) && self.has_room_within(connection, room) {
+        while connection.large.is_none()
+            && dialect.has_room(held_bytes_max)
+            && self.has_room_within(connection, room)
+        {
             let from = progress.consumed;
             if self.executor.shard.is_short() && !dialect.speech.only_reads(&bytes[from..]) {
                 connection.wait = Wait::ForRoom;
@@ -120,6 +123,16 @@ impl Dispatcher {
                         };
                         self.transaction(connection, session, commands, shape, moment);
                     }
+                    Step::One(part) => {
+                        let text = &input[..consumed];
+                        if let Some(front) =
+                            self.begin_collected(connection, commands, &part, text, moment)
+                        {
+                            self.desk.said = said;
+                            return Ok(front);
+                        }
+                        self.one(connection, commands, &part, moment);
+                    }
                     step => self.carry_out(connection, commands, step, moment),
                 }
                 Ok(consumed)
@@ -138,7 +151,6 @@ impl Dispatcher {
     ) {
         match step {
             Step::Answered => {}
-            Step::One(part) => self.one(connection, commands, &part, moment),
             Step::Several { parts, gather } => {
                 let count = parts.len() as u32;
                 let first = match Gathering::new(gather) {
@@ -161,7 +173,9 @@ impl Dispatcher {
             Step::Control { control, gather } => {
                 self.control(connection, commands, control, gather, moment);
             }
-            Step::Transaction { .. } => unreachable!("taken care of by the caller"),
+            Step::One(_) | Step::Transaction { .. } => {
+                unreachable!("taken care of by the caller")
+            }
             Step::Close => commands.close(),
         }
     }
