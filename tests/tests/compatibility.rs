@@ -1,8 +1,9 @@
 //! docs/compatibility.md tells what the code does: its tables of commands come from the
-//! table that runs them.
+//! table that runs them, those of differences from the one that the differential tests use.
 
 use std::fs;
 
+use corelane_tests::differences;
 use corelane_tests::source::root;
 
 /// Set, the tables are written instead of compared.
@@ -29,5 +30,8 @@ fn check(section: &str, tables: &str) {
 #[test]
 fn the_tables_are_those_of_the_code() {
     check("RESP commands", &corelane_dialect::resp::compatibility());
+    check("RESP comparisons", &differences::own_table());
+    check("RESP differences", &differences::table(&differences::RESP, "Redis"));
+    check("memcached differences", &differences::table(&differences::MEMCACHED, "memcached"));
     check("memcached commands", &corelane_dialect::memcached::compatibility());
 }

@@ -285,11 +285,14 @@ fn on_one_slot(random: &mut StdRng) -> Command {
     }
 }
 
-/// Numbers with a fraction, small enough for Redis's binary arithmetic to be exact to the 17
-/// digits that it prints.
+/// Numbers with a fraction.
 fn decimal(random: &mut StdRng) -> Command {
     match random.random_range(0..10) {
-        0 => Builder::new(random, "set").with(decimal_key(random)).words("0").0,
+        0 => {
+            let builder = Builder::new(random, "set").with(decimal_key(random));
+            let numbers = ["0", "0", "0", "0x1F", "0x.8p2", "1e3", "inf", "-Infinity", "nan"];
+            builder.words(pick(random, &numbers)).0
+        }
         1 => Builder::new(random, "get").with(decimal_key(random)).0,
         2 => {
             let builder = Builder::new(random, "incrbyfloat").with(key(random));
@@ -297,7 +300,11 @@ fn decimal(random: &mut StdRng) -> Command {
         }
         3 => {
             let builder = Builder::new(random, "incrbyfloat").with(decimal_key(random));
-            builder.with(pick(random, &["", " 1", "1 ", "nan", "abc", "1.2.3", "inf", "-inf"])).0
+            let numbers = [
+                "", " 1", "1 ", "nan", "abc", "1.2.3", "inf", "-inf", "0x10", "-0X.4", "0x1p-3",
+                "0x", "0x1p", "0xg", "infinit",
+            ];
+            builder.with(pick(random, &numbers)).0
         }
         _ => {
             let delta = f64::from(random.random_range(-999..999)) / 1_000.0;

@@ -1,6 +1,6 @@
 //! The same seeded commands go to Debian's redis-server and to a Corelane node; the replies
-//! are equal byte for byte, but for what `compare` compares otherwise and for the intended
-//! differences, which docs/compatibility.md lists and the streams leave out.
+//! are equal byte for byte, but for what [`differences`] says: what is compared otherwise, and what
+//! differs on purpose, which the streams leave out and a test of its own tries out.
 //!
 //! `CORELANE_TEST_SEED=n` runs one stream again, `CORELANE_DIFFERENTIAL_OPS=n` makes all of
 //! them together that long.
@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use corelane_tests::differences;
 use corelane_tests::embedded::start_node;
 use corelane_tests::peer::Peer;
 use rand::rngs::StdRng;
@@ -284,5 +285,22 @@ fn a_node_answers_as_redis_does() {
         }
     }
     assert!(sent >= length * seeds.len() as u64, "{sent} commands");
+    node.stop().expect("no core panicked");
+}
+
+#[test]
+fn what_differs_on_purpose_differs_as_listed() {
+    let redis = Peer::redis();
+    let (node, address) = start_node(256 << 20);
+    for difference in &differences::RESP {
+        let (theirs, ours) = (redis.connect(), TcpStream::connect(address).expect("it listens"));
+        theirs.set_read_timeout(Some(REPLY_MAX)).expect("an option of every socket");
+        ours.set_read_timeout(Some(REPLY_MAX)).expect("an option of every socket");
+        let answers =
+            (differences::answer(difference, theirs), differences::answer(difference, ours));
+        let as_listed =
+            answers.0.starts_with(difference.theirs) && answers.1.starts_with(difference.ours);
+        assert!(as_listed, "{difference:?}: {answers:?}");
+    }
     node.stop().expect("no core panicked");
 }

@@ -1,6 +1,7 @@
 //! The same seeded commands go to Debian's memcached and to a Corelane node; the replies are
 //! equal byte for byte, but for versions and what `transcript` takes as equal, and for the
-//! intended differences, which docs/compatibility.md lists and the streams leave out.
+//! intended differences, which docs/compatibility.md lists and the streams leave out; those of
+//! [`differences`] a test of its own tries out.
 //!
 //! `CORELANE_TEST_SEED=n` runs one stream again, `CORELANE_TEST_OPS=n` makes all of them
 //! together that long.
@@ -13,6 +14,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use corelane_tests::differences;
 use corelane_tests::embedded::start_node;
 use corelane_tests::peer::Peer;
 use rand::rngs::StdRng;
@@ -126,5 +128,23 @@ fn memcached_and_corelane_answer_alike() {
         }
     }
     println!("{sent} commands answered alike");
+    node.stop().expect("no core panicked");
+}
+
+#[test]
+fn what_differs_on_purpose_differs_as_listed() {
+    let memcached = Peer::memcached();
+    let (node, address) = start_node(256 << 20);
+    for difference in &differences::MEMCACHED {
+        let (theirs, ours) =
+            (memcached.connect(), TcpStream::connect(address).expect("it listens"));
+        theirs.set_read_timeout(Some(ANSWER_MAX)).expect("an option of every socket");
+        ours.set_read_timeout(Some(ANSWER_MAX)).expect("an option of every socket");
+        let answers =
+            (differences::answer(difference, theirs), differences::answer(difference, ours));
+        let as_listed =
+            answers.0.starts_with(difference.theirs) && answers.1.starts_with(difference.ours);
+        assert!(as_listed, "{difference:?}: {answers:?}");
+    }
     node.stop().expect("no core panicked");
 }
