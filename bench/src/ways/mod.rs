@@ -18,9 +18,10 @@ use serde::Serialize;
 
 use crate::cli::{count, parse_duration, parse_keys};
 use crate::codec::native::Native;
-use crate::embed::{EmbedOptions, Embedded};
+use crate::embed::{EmbedOptions, Embedded, Traffic};
 use crate::generator::session::PIPELINE_MAX;
-use crate::generator::{Drive, Outcome, Plan, Task};
+
+use crate::generator::{Drive, DriveError, Outcome, Plan, Tally, Task};
 use crate::measure::paired::{Samples, Spread};
 use crate::progress::Progress;
 use crate::report::LatencyUs;
@@ -106,12 +107,14 @@ pub enum WaysError {
     Json(#[from] io::Error),
 }
 
-/// A node, and how it is asked.
+/// A node, or several with an even part of keys and connections each, and how they are asked.
 #[derive(Clone, Copy)]
 struct Way<'n> {
     name: &'static str,
-    node: &'n Embedded,
+    nodes: &'n [Embedded],
     steer: Steer,
+    /// Threads of the generator, for all nodes together.
+    threads: usize,
 }
 
 /// What the turns gave for one way. Its fields are the JSON's.
@@ -149,24 +152,29 @@ struct Measured {
 /// # Errors
 /// See [`WaysError`].
 pub fn cores(options: &CoresOptions) -> Result<ExitCode, WaysError> {
-    let one = start(1, 0, options.connections)?;
-    let many = start(options.cores, 0, options.connections)?;
+    let cores = usize::from(options.cores);
+    let one = [start(Cores::Count(1), 0, options.connections)?];
+    let many = [start(Cores::Count(options.cores), 0, options.connections)?];
+    let apart = apart(cores, options.connections)?;
+    let way = |name, nodes, steer| Way { name, nodes, steer, threads: cores };
     let ways = [
-        Way { name: "one core", node: &one, steer: Steer::Any },
-        Way { name: "steered", node: &many, steer: Steer::Owner },
-        Way { name: "any", node: &many, steer: Steer::Any },
-        Way { name: "wrong", node: &many, steer: Steer::Wrong },
+        way("one core", &one, Steer::Any),
+        way("steered", &many, Steer::Owner),
+        way("apart", &apart, Steer::Any),
+        way("any", &many, Steer::Any),
+        way("wrong", &many, Steer::Wrong),
     ];
-    for node in [&one, &many] {
-        fill(node, options.connections, &options.turns)?;
+    for way in &ways[..3] {
+        fill(way, options.connections, &options.turns)?;
     }
     let mut rows = Vec::new();
     for pipeline in &options.pipelines {
         rows.extend(rotate(&ways, *pipeline, options.connections, &options.turns)?);
     }
     report(&rows, &options.turns)?;
-    one.stop().map_err(RunError::from)?;
-    many.stop().map_err(RunError::from)?;
+    for node in one.into_iter().chain(many).chain(apart) {
+        node.stop().map_err(RunError::from)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -175,25 +183,34 @@ pub fn cores(options: &CoresOptions) -> Result<ExitCode, WaysError> {
 /// # Errors
 /// See [`WaysError`].
 pub fn spin(options: &SpinOptions) -> Result<ExitCode, WaysError> {
-    let sleeping = start(1, 0, options.connections)?;
-    let spinning = start(1, options.spin_us, options.connections)?;
-    let ways = [
-        Way { name: "sleeping", node: &sleeping, steer: Steer::Any },
-        Way { name: "spinning", node: &spinning, steer: Steer::Any },
-    ];
+    let sleeping = [start(Cores::Count(1), 0, options.connections)?];
+    let spinning = [start(Cores::Count(1), options.spin_us, options.connections)?];
+    let way = |name, nodes| Way { name, nodes, steer: Steer::Any, threads: 1 };
+    let ways = [way("sleeping", &sleeping), way("spinning", &spinning)];
     for way in &ways {
-        fill(way.node, options.connections, &options.turns)?;
+        fill(way, options.connections, &options.turns)?;
     }
     let rows = rotate(&ways, 1, options.connections, &options.turns)?;
     report(&rows, &options.turns)?;
-    sleeping.stop().map_err(RunError::from)?;
-    spinning.stop().map_err(RunError::from)?;
+    for node in sleeping.into_iter().chain(spinning) {
+        node.stop().map_err(RunError::from)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(cores: u16, spin_us: u64, connections: usize) -> Result<Embedded, RunError> {
+/// Nodes of one core each, on the CPUs that one node of as many cores has.
+fn apart(cores: usize, connections: usize) -> Result<Vec<Embedded>, RunError> {
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let core = |index: usize| match cpus.get(index) {
+        Some(cpu) => Cores::List(vec![cpu.id]),
+        None => Cores::Count(1),
+    };
+    (0..cores).map(|index| start(core(index), 0, connections)).collect()
+}
+
+fn start(cores: Cores, spin_us: u64, connections: usize) -> Result<Embedded, RunError> {
     Ok(Embedded::start(&EmbedOptions {
-        cores: Cores::Count(cores),
+        cores,
         memory: None,
         io: Io::Auto,
         connections,
@@ -202,19 +219,20 @@ fn start(cores: u16, spin_us: u64, connections: usize) -> Result<Embedded, RunEr
     })?)
 }
 
-/// The generator has the last CPU in every slice: one that the larger node uses as well where
-/// there are no more, so that all ways are asked from the same place.
-fn plan(way: &Way<'_>, connections: usize, keys: u64) -> Plan {
+/// What one of a way's nodes is asked. The generator has the last CPU in every slice: one that the
+/// larger node uses as well where there are no more, so that all ways are asked from the same place.
+fn plan(way: &Way<'_>, node: &Embedded, connections: usize, keys: u64) -> Plan {
     let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let nodes = way.nodes.len();
     Plan {
-        address: way.node.address(),
+        address: node.address(),
         token: Vec::new(),
-        connections,
-        threads: 1,
+        connections: connections.div_ceil(nodes),
+        threads: way.threads.div_ceil(nodes).min(connections),
         cpus: cpus.last().map(|cpu| cpu.id).into_iter().collect(),
         steer: way.steer,
         workload: Workload {
-            keys,
+            keys: keys.div_ceil(nodes as u64),
             key_bytes: KEY_BYTES,
             value_bytes: VALUE_BYTES,
             get_share: GET_SHARE,
@@ -225,11 +243,15 @@ fn plan(way: &Way<'_>, connections: usize, keys: u64) -> Plan {
     }
 }
 
-fn fill(node: &Embedded, connections: usize, turns: &TurnOptions) -> Result<(), WaysError> {
-    let way = Way { name: "filling", node, steer: Steer::Any };
-    let (plan, threads) = (plan(&way, connections, turns.keys), node.threads());
-    let drive = Drive::new(&plan, &threads, || Native).map_err(RunError::from)?;
-    Ok(run::fill(&drive, turns.keys)?)
+fn fill(way: &Way<'_>, connections: usize, turns: &TurnOptions) -> Result<(), WaysError> {
+    for node in way.nodes {
+        // Steering is of no use to one thread with little under way.
+        let way = Way { steer: Steer::Any, ..*way };
+        let (plan, threads) = (plan(&way, node, connections, turns.keys), node.threads());
+        let drive = Drive::new(&plan, &threads, || Native).map_err(RunError::from)?;
+        run::fill(&drive, plan.workload.keys)?;
+    }
+    Ok(())
 }
 
 /// Has all ways take their turns at one pipeline.
@@ -265,28 +287,45 @@ impl Measured {
         turns: &TurnOptions,
     ) -> Result<(), WaysError> {
         let faulty = |reason: String| WaysError::Faulty { way: way.name, reason };
-        let (plan, threads) = (plan(way, connections, turns.keys), way.node.threads());
-        let drive = Drive::new(&plan, &threads, || Native).map_err(RunError::from)?;
-        let before = way.node.traffic();
+        let before: Vec<Traffic> = way.nodes.iter().map(Embedded::traffic).collect();
         let task = Task::Timed { pipeline, warmup: WARMUP, duration: turns.slice, rate: None };
-        let Outcome { tally, elapsed, server_cpu_ns, failures, .. } =
-            drive.run(task, &Progress::hidden()).map_err(RunError::from)?;
-        if let Some(failure) = failures.first() {
-            return Err(faulty(failure.to_string()));
-        }
-        if !tally.is_clean() || tally.misses > 0 || tally.ops == 0 {
-            return Err(faulty(format!(
-                "{} answers, {} wrong values, {} lost, {} missed",
-                tally.ops, tally.wrong_values, tally.lost, tally.misses
-            )));
-        }
-        let Some(cpu_ns) = server_cpu_ns else {
-            return Err(faulty("its CPU time cannot be read".to_owned()));
+        let ask = |node: &Embedded| -> Result<Outcome, DriveError> {
+            let (plan, threads) = (plan(way, node, connections, turns.keys), node.threads());
+            Drive::new(&plan, &threads, || Native)?.run(task, &Progress::hidden())
         };
-        let (hops, wakes) = way.node.traffic().per_op_since(&before);
-        self.cpu_us_per_op.push(cpu_ns as f64 / 1e3 / tally.ops as f64);
-        self.ops_per_s.push(tally.ops as f64 / elapsed.as_secs_f64());
-        self.p50_us.push(LatencyUs::of(&tally.latency).p50);
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let asked: Vec<_> =
+                way.nodes.iter().map(|node| scope.spawn(move || ask(node))).collect();
+            asked.into_iter().map(|asked| asked.join().expect("it does not panic")).collect()
+        });
+        let mut sum = Tally::default();
+        let (mut ops_per_s, mut cpu_ns) = (0.0, 0);
+        for outcome in outcomes {
+            let Outcome { tally, elapsed, server_cpu_ns, failures, .. } =
+                outcome.map_err(RunError::from)?;
+            if let Some(failure) = failures.first() {
+                return Err(faulty(failure.to_string()));
+            }
+            if !tally.is_clean() || tally.misses > 0 || tally.ops == 0 {
+                return Err(faulty(format!(
+                    "{} answers, {} wrong values, {} lost, {} missed",
+                    tally.ops, tally.wrong_values, tally.lost, tally.misses
+                )));
+            }
+            let unread = || faulty("its CPU time cannot be read".to_owned());
+            cpu_ns += server_cpu_ns.ok_or_else(unread)?;
+            ops_per_s += tally.ops as f64 / elapsed.as_secs_f64();
+            sum.add(&tally);
+        }
+        let (mut hops, mut wakes) = (0.0, 0.0);
+        for (node, before) in way.nodes.iter().zip(&before) {
+            let (own_hops, own_wakes) = node.traffic().per_op_since(before);
+            hops += own_hops / way.nodes.len() as f64;
+            wakes += own_wakes / way.nodes.len() as f64;
+        }
+        self.cpu_us_per_op.push(cpu_ns as f64 / 1e3 / sum.ops as f64);
+        self.ops_per_s.push(ops_per_s);
+        self.p50_us.push(LatencyUs::of(&sum.latency).p50);
         self.hops_per_op.push(hops);
         self.wakes_per_op.push(wakes);
         Ok(())
@@ -362,18 +401,22 @@ mod tests {
 
     #[test]
     fn hops_are_those_that_the_steering_makes() {
-        let one = start(1, 0, 4).unwrap();
-        let two = start(2, 0, 4).unwrap();
+        let one = [start(Cores::Count(1), 0, 4).unwrap()];
+        let two = [start(Cores::Count(2), 0, 4).unwrap()];
+        let apart = apart(2, 4).unwrap();
+        let way = |name, nodes, steer| Way { name, nodes, steer, threads: 2 };
         let ways = [
-            Way { name: "one core", node: &one, steer: Steer::Any },
-            Way { name: "steered", node: &two, steer: Steer::Owner },
-            Way { name: "wrong", node: &two, steer: Steer::Wrong },
+            way("one core", &one, Steer::Any),
+            way("steered", &two, Steer::Owner),
+            way("apart", &apart, Steer::Any),
+            way("wrong", &two, Steer::Wrong),
         ];
-        fill(&one, 4, &turns()).unwrap();
-        fill(&two, 4, &turns()).unwrap();
+        for way in &ways[..3] {
+            fill(way, 4, &turns()).unwrap();
+        }
         let rows = rotate(&ways, 4, 4, &turns()).unwrap();
         let hops: Vec<f64> = rows.iter().map(|row| row.hops_per_op).collect();
-        assert_eq!(hops, [0.0, 0.0, 1.0]);
+        assert_eq!(hops, [0.0, 0.0, 0.0, 1.0]);
         assert_eq!(rows[0].ratio_to_first, 1.0);
         let text = draw(&rows);
         assert!(text.contains("\n4         wrong     ") && text.contains("× steered"), "{text}");
