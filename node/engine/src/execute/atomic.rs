@@ -50,7 +50,7 @@ impl Executor {
         })
     }
 
-    /// Writes several entries of one slot, or none of them.
+    /// Writes several entries of one slot, or none of them where none may be replaced.
     pub(super) fn set_many(
         &mut self,
         space: Space,
@@ -70,10 +70,20 @@ impl Executor {
             return Err(Status::ValueTooLarge);
         }
         let expiry = self.expiry(many.ttl, None, at);
-        for (key, value) in many.pairs {
+        for (done, (key, value)) in many.pairs.iter().enumerate() {
             self.counters.requests_set += 1;
             let key = self.key_of(space, key);
-            self.write(&key, Write { expiry, ..Write::value(value) }, at)?;
+            let written = self.write(&key, Write { expiry, ..Write::value(value) }, at);
+            if let Err(status) = written {
+                // None of them was there, so it is as before without those that are.
+                if many.replace == Replace::No {
+                    for (key, _) in many.pairs.iter().take(done) {
+                        let key = self.key_of(space, key);
+                        self.shard.remove(&key, at, &mut self.changes);
+                    }
+                }
+                return Err(status);
+            }
         }
         Ok(Reply::Done { version: None })
     }

@@ -8,7 +8,7 @@ use corelane_protocol::{
     Watch, Watches,
 };
 use corelane_ring::slot_of;
-use corelane_shard::ShardConfig;
+use corelane_shard::{Policy, ShardConfig};
 use rand::rngs::StdRng;
 
 use super::*;
@@ -507,4 +507,30 @@ fn keys_of_two_slots_are_refused_together() {
     let many = Request::SetMany(SetMany { pairs, ttl: Ttl::Never, replace: Replace::Yes });
     assert_eq!(execute(&mut executor, space, &many, 0), cross);
     assert!(executor.shard.is_empty());
+}
+
+#[test]
+fn entries_that_find_no_room_together_are_not_written_apart() {
+    let mut executor = executor();
+    executor.shard.set_policy(Policy::NoEviction);
+    executor.shard.set_budget(16 << 20);
+    let space = Space::default();
+    let value = [7; 1_000];
+    let mut set_many = |numbers: std::ops::Range<u32>| {
+        let mut pairs = Vec::new();
+        let keys: Vec<String> = numbers.map(|number| format!("{{slot}}{number}")).collect();
+        keys.iter().for_each(|key| Pairs::push(&mut pairs, key.as_bytes(), &value));
+        let pairs = Pairs::from_encoded(&pairs);
+        let many = Request::SetMany(SetMany { pairs, ttl: Ttl::Never, replace: Replace::No });
+        let reply = execute(&mut executor, space, &many, 0);
+        (reply == Model::failed(Status::OutOfMemory), executor.shard.len())
+    };
+    for first in (0..).step_by(100) {
+        let (is_refused, entries) = set_many(first..first + 100);
+        if is_refused {
+            assert_eq!(entries, u64::from(first));
+            return;
+        }
+        assert_eq!(entries, u64::from(first) + 100);
+    }
 }

@@ -236,7 +236,7 @@ pub(crate) static COMMANDS: [Command; 70] = [
     Command::new("memory", -2, Group::Server, Flags::NONE, commands::help).since("4.0.0").summary("What memory is used for").subcommands(&MEMORY),
     Command::new("mget", -2, Group::Strings, READ_FAST, strings::mget).keys(1, -1, 1).summary("The values of several keys").differs("Keys of several cores are not read at one moment"),
     Command::new("mset", -3, Group::Strings, WRITE_MORE, strings::mset).keys(1, -1, 2).since("1.0.1").summary("Set several keys").differs("Keys of several cores are not written at one moment"),
-    Command::new("msetnx", -3, Group::Strings, WRITE_MORE, strings::msetnx).keys(1, -1, 2).since("1.0.1").summary("Set several keys if none of them is there").differs("All keys must be of one slot. Where the memory is used up and nothing may be evicted, the keys before the one that finds no room are set"),
+    Command::new("msetnx", -3, Group::Strings, WRITE_MORE, strings::msetnx).keys(1, -1, 2).since("1.0.1").summary("Set several keys if none of them is there").differs("All keys must be of one slot"),
     Command::new("multi", 1, Group::Transactions, TRANSACTION_NOW, transaction::multi).since("1.2.0").summary("Keep the commands that follow until EXEC"),
     Command::new("object", -2, Group::Keys, Flags::NONE, commands::help).since("2.2.3").summary("What is known of a key beside its value").subcommands(&OBJECT),
     Command::new("persist", 2, Group::Keys, WRITE_FAST, keys::persist).keys(1, 1, 1).since("2.2.0").summary("Take the expiry from a key"),
