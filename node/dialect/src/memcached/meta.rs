@@ -76,8 +76,6 @@ fn is_of_claims(command: Command, flag: u8) -> bool {
 }
 
 const CLAIMS_REFUSED: &str = "CLIENT_ERROR flags N and R of mg, and I, are not supported";
-const LAST_ACCESS_REFUSED: &str =
-    "CLIENT_ERROR flag l is not supported: when an entry was read last is not kept";
 const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 const BAD_FLAGS: &str = "CLIENT_ERROR invalid or duplicate flag";
 const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long";
@@ -131,8 +129,9 @@ impl Flags {
             seen |= bit;
             let read = match flag {
                 _ if is_of_claims(command, flag) => Err(CLAIMS_REFUSED),
-                b'l' if command == Command::Get => Err(LAST_ACCESS_REFUSED),
-                b'k' | b's' | b'f' | b'u' | b'l' | b'P' | b'L' | b'I' | b'R' => Ok(()),
+                // Not kept; clients that ask for it with every get do without (meta-memcache).
+                b'l' => Ok(()),
+                b'k' | b's' | b'f' | b'u' | b'P' | b'L' | b'I' | b'R' => Ok(()),
                 // Neither is told by these commands.
                 b'c' if command == Command::Delete => Ok(()),
                 b'h' if command == Command::Count => Ok(()),
