@@ -145,7 +145,7 @@ impl Executor {
             self.counters.too_late += 1;
             write_failure(out, reply_head(head), Status::TooLate, "");
         } else if let Err(status) = self.perform(head, request, now, out) {
-            out.truncate(start);
+            self.take_back(start, out);
             match status {
                 Status::NotFound | Status::ConditionFailed => {}
                 _ => self.counters.failures += 1,
@@ -153,8 +153,14 @@ impl Executor {
             write_failure(out, reply_head(head), status, words(status));
         }
         if head.answer == Answer::Never {
-            out.truncate(start);
+            self.take_back(start, out);
         }
+    }
+
+    /// Takes back what a request has appended.
+    fn take_back(&mut self, start: usize, out: &mut Vec<u8>) {
+        out.truncate(start);
+        self.leases.truncate(start);
     }
 
     fn perform(

@@ -93,6 +93,13 @@ impl Leases {
         self.queue.push_back((buffer_length, lease));
     }
 
+    /// Ends those of a buffer that is cut to this length, which is at the end of a frame.
+    pub(crate) fn truncate(&mut self, buffer_length: usize) {
+        while let Some((_, lease)) = self.queue.pop_back_if(|(after, _)| *after > buffer_length) {
+            self.bytes -= lease.bytes_left();
+        }
+    }
+
     /// Takes over the leases of a buffer that is appended to one of this length.
     pub(crate) fn append(&mut self, buffer_length: usize, other: &mut Leases) {
         for (after, lease) in other.queue.drain(..) {

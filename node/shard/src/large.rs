@@ -15,6 +15,7 @@
 //! which is only touched as an atomic, until that is zero. So a [`Lease`] may read the chain on
 //! any thread, without the shard.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::class::Class;
@@ -161,7 +162,8 @@ impl<'s> Chunks<'s> {
     /// Leases what is left, from the first chunk on.
     pub(crate) fn lease(&self) -> Option<Lease> {
         let first = self.next?;
-        Some(Lease { pin: self.heap.pin(first, HOLDERS), next: self.next, bytes: self.bytes_left })
+        let pin = self.heap.pin(first, HOLDERS);
+        Some(Lease { pin, next: self.next, skip: 0, bytes: self.bytes_left })
     }
 }
 
@@ -189,10 +191,23 @@ impl std::fmt::Debug for Chunks<'_> {
 pub struct Lease {
     pin: Pin,
     next: Option<Handle>,
+    /// Bytes that are passed over before the next piece.
+    skip: usize,
     bytes: usize,
 }
 
 impl Lease {
+    /// Only a range of the bytes that were not taken yet.
+    ///
+    /// # Panics
+    /// There are not as many.
+    pub fn narrow(mut self, range: Range<usize>) -> Lease {
+        assert!(range.start <= range.end && range.end <= self.bytes);
+        self.skip += range.start;
+        self.bytes = range.len();
+        self
+    }
+
     /// Bytes of the value that were not taken yet.
     pub fn bytes_left(&self) -> usize {
         self.bytes
@@ -200,14 +215,23 @@ impl Lease {
 
     /// Takes the next piece, of at most 64 KiB.
     pub fn take(&mut self) -> Option<LeasedPiece> {
-        let start = self.next?.offset();
-        // SAFETY: LEASED; this lease holds the chain, and `next` came from it.
-        let word = unsafe { self.pin.bytes(start..start + 8) };
-        let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
-        let Link { next, length } = Link::from_word(word);
-        self.next = next;
-        self.bytes -= length;
-        Some(LeasedPiece { pin: self.pin.clone(), start: start + HEADER_BYTES, length })
+        while self.bytes > 0 {
+            let start = self.next?.offset();
+            // SAFETY: LEASED; this lease holds the chain, and `next` came from it.
+            let word = unsafe { self.pin.bytes(start..start + 8) };
+            let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+            let Link { next, length } = Link::from_word(word);
+            self.next = next;
+            let skipped = self.skip.min(length);
+            self.skip -= skipped;
+            let length = (length - skipped).min(self.bytes);
+            if length > 0 {
+                self.bytes -= length;
+                let start = start + HEADER_BYTES + skipped;
+                return Some(LeasedPiece { pin: self.pin.clone(), start, length });
+            }
+        }
+        None
     }
 }
 

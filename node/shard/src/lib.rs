@@ -25,7 +25,7 @@ mod shard;
 pub use config::{Algorithm, Among, HugePages, Policy, ShardConfig, TableHash, UnknownPolicy};
 pub use large::{Lease, LeasedPiece};
 pub use reserve::Prefaulter;
-pub use shard::{BUDGET_BYTES_MAX, BUDGET_BYTES_MIN, EntryHint, Shard, Upload};
+pub use shard::{BUDGET_BYTES_MAX, BUDGET_BYTES_MIN, EntryHint, Held, Part, Shard, Upload};
 pub use stats::ShardStats;
 pub use types::{
     Cause, Change, Changes, Cursor, Details, End, Entry, EntryKey, EntryVersion, Expiry,

@@ -450,6 +450,17 @@ pub fn encode_set_front(
     Ok(())
 }
 
+/// Appends all of a [`Reply::Described`]'s frame but the value at its end, for a caller that sends
+/// all of that from where it is.
+pub fn write_description(head: &ReplyHead, description: Description, out: &mut Vec<u8>) {
+    let start = out.len();
+    let value_bytes = description.value_bytes as u32;
+    reply::encode_reply(head, &Reply::Described { description, value: Some(&[]) }, out);
+    let header = out[start..].first_chunk_mut::<HEADER_BYTES>().expect("a frame has a header");
+    let read = ReplyHeader::read(header);
+    *header = ReplyHeader { body_bytes: read.body_bytes + value_bytes, ..read }.to_bytes();
+}
+
 /// Appends the fields of a reply that only cores exchange, and gives its kind.
 pub(crate) fn write_reply(reply: &Reply<'_>, out: &mut Vec<u8>) -> u8 {
     let mut to = Writer(out);

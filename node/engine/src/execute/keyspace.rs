@@ -3,13 +3,13 @@
 use corelane_dialect::glob::{Case, matches};
 use corelane_protocol::{
     Arithmetic, Description, KeyList, KeyPage, Remaining, Replace, Reply, RequestHead, Space,
-    Status, Ttl, Value, WalkCursor, WithValue, wire,
+    Status, Ttl, WalkCursor, WithValue, wire,
 };
 use corelane_ring::slot_of;
-use corelane_shard::{Cursor, Entry, Expiry, Key, Millis, Write};
+use corelane_shard::{Cursor, Entry, Expiry, Key, Millis, Part, Write};
 use rand::RngExt;
 
-use super::{Executor, Outcome, parse_number, reply_head};
+use super::{Executor, Outcome, parse_number, refused, reply_head};
 use crate::limits::{RANDOM_KEY_STEPS_MAX, SLOT_KEYS_MAX, WALK_ENTRIES_MAX};
 
 /// How a step of a walk left a core's shard.
@@ -209,16 +209,18 @@ impl Executor {
             uses: details.uses,
             is_integer: is_integer(&entry),
         };
-        let copy;
-        let value = match (with, entry.value.as_slice()) {
-            (WithValue::No | WithValue::Counted, _) => None,
-            (WithValue::Yes, Some(bytes)) => Some(bytes),
+        let head = reply_head(head);
+        match (with, entry.value.as_slice()) {
             (WithValue::Yes, None) => {
-                copy = entry.value.to_vec();
-                Some(&copy[..])
+                wire::between_cores::write_description(&head, description, out);
+                let lease = entry.value.lease().expect("what is not in one piece is in chunks");
+                self.leases.push(out.len(), lease);
             }
-        };
-        wire::encode_reply(&reply_head(head), &Reply::Described { description, value }, out);
+            (_, bytes) => {
+                let value = bytes.filter(|_| with == WithValue::Yes);
+                wire::encode_reply(&head, &Reply::Described { description, value }, out);
+            }
+        }
         if let Some(ttl) = touch {
             self.set_expiry(key, ttl, at);
         }
@@ -242,8 +244,9 @@ impl Executor {
             return Err(Status::ConditionFailed);
         }
         let (user_flags, expiry) = (entry.user_flags, entry.expiry);
-        let value = entry.value.to_vec();
-        self.write(to, Write { value: &value, user_flags, expiry, version: None }, at)?;
+        let mut parts = [Part::Held(entry.value.hold(0..entry.value.len()))];
+        let write = Write { value: &[], user_flags, expiry, version: None };
+        self.shard.set_parts(to, write, &mut parts, at, &mut self.changes).map_err(refused)?;
         Ok(Reply::Done { version: None })
     }
 
@@ -296,7 +299,7 @@ impl Executor {
 
     /// The reply with a value that a set replaces, or that there was none.
     pub(super) fn write_old(
-        &self,
+        &mut self,
         head: &RequestHead,
         key: &Key<'_>,
         at: Millis,
@@ -305,11 +308,7 @@ impl Executor {
         let head = reply_head(head);
         match self.shard.peek(key, at) {
             None => super::write_failure(out, head, Status::NotFound, ""),
-            Some(entry) => {
-                let bytes = entry.value.to_vec();
-                let value = Value { bytes: &bytes, user_flags: entry.user_flags, version: None };
-                wire::encode_reply(&head, &Reply::Value(value), out);
-            }
+            Some(entry) => super::write_entry(&head, &entry, None, out, &mut self.leases),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Parts of values, and numbers with a fraction.
 
 use corelane_protocol::{Reply, RequestHead, Status, Value, wire};
-use corelane_shard::{End, Entry, Expiry, Key, Millis, Write};
+use corelane_shard::{End, Entry, Expiry, Key, Millis, Part, Write};
 
 use super::decimal::{Decimal, NoDecimal};
 use super::{Executor, Outcome, refused, reply_head};
+use crate::limits::LEASE_BYTES_MIN;
 
 impl Executor {
     /// The bytes from `start` to `end`, both counted from the end where they are negative.
@@ -23,6 +24,12 @@ impl Executor {
         };
         self.counters.hits += 1;
         let range = range_of(entry.value.len(), start, end);
+        let lease = entry.value.lease().filter(|_| range.len() >= LEASE_BYTES_MIN);
+        if let Some(lease) = lease {
+            wire::write_value_head(&reply_head(head), entry.user_flags, None, range.len(), out);
+            self.leases.push(out.len(), lease.narrow(range));
+            return Ok(());
+        }
         let copy;
         let bytes = match entry.value.as_slice() {
             Some(bytes) => &bytes[range],
@@ -53,16 +60,20 @@ impl Executor {
         let offset = usize::try_from(offset).map_err(|_| Status::ValueTooLarge)?;
         let end = offset.checked_add(value.len()).filter(|end| *end <= most);
         let end = end.ok_or(Status::ValueTooLarge)?;
-        let (mut bytes, user_flags, expiry) = match old {
-            Some(entry) => (entry.value.to_vec(), entry.user_flags, entry.expiry),
-            None => (Vec::new(), 0, self.default_expiry(at)),
+        let (length, before, after, user_flags, expiry) = match old {
+            Some(entry) => {
+                let length = entry.value.len();
+                let hold = |range| Part::Held(entry.value.hold(range));
+                let (before, after) = (hold(0..offset.min(length)), hold(end.min(length)..length));
+                (length, before, after, entry.user_flags, entry.expiry)
+            }
+            None => (0, Part::Zeros(0), Part::Zeros(0), 0, self.default_expiry(at)),
         };
-        if bytes.len() < end {
-            bytes.resize(end, 0);
-        }
-        bytes[offset..end].copy_from_slice(value);
-        self.write(key, Write { value: &bytes, user_flags, expiry, version: None }, at)?;
-        Ok(bytes.len() as u64)
+        let gap = Part::Zeros(offset.saturating_sub(length));
+        let mut parts = [before, gap, Part::Bytes(value), after];
+        let write = Write { value: &[], user_flags, expiry, version: None };
+        self.shard.set_parts(key, write, &mut parts, at, &mut self.changes).map_err(refused)?;
+        Ok(length.max(end) as u64)
     }
 
     /// Adds to the end of a value or creates it; the new length.

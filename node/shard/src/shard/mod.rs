@@ -16,6 +16,7 @@ mod ahead;
 mod describe;
 mod evacuation;
 mod inspect;
+mod parts;
 mod read;
 mod room;
 mod scan;
@@ -24,6 +25,7 @@ mod upkeep;
 mod write;
 
 pub use self::ahead::EntryHint;
+pub use self::parts::{Held, Part};
 pub use self::stream::Upload;
 
 use crate::class::{Kind, PAGE_BYTES};

@@ -1,21 +1,21 @@
 //! Writing and removing one entry.
 
+use super::parts::Part;
 use super::{Shard, StoredHash, give_entry, report};
 use crate::class::{Class, INLINE_BYTES_MAX};
 use crate::entry::{LARGE_BYTES, Placement, Shape, Stored};
 use crate::heap::Handle;
 use crate::index::word::Word;
 use crate::index::{Absent, Found, Mark};
-use crate::large::{Chain, Lease};
 use crate::types::{
-    Cause, Changes, End, EntryVersion, Expiry, KEY_BYTES_MAX, Key, Millis, Write, WriteError,
+    Cause, Changes, EntryVersion, Expiry, KEY_BYTES_MAX, Key, Millis, Write, WriteError,
 };
 
 /// Where the bytes of a value that is to be stored are.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    /// One after the other.
-    Bytes([&'a [u8]; 2]),
+    /// Here.
+    Bytes(&'a [u8]),
     /// In a chain already.
     Chain(Handle),
 }
@@ -42,51 +42,19 @@ impl Shard {
             self.prefetch_index(&key.hash());
             self.evictor.prefetch(&self.heap, key.hash);
         }
-        let source = self.store_value(&shape, [write.value, &[]], now, changes)?;
+        let source = match shape.placement() {
+            Placement::Inline => {
+                self.make_room(Class::of_entry(shape.bytes), now, changes)?;
+                Source::Bytes(write.value)
+            }
+            Placement::Chunks => {
+                let parts = &mut [Part::Bytes(write.value)];
+                Source::Chain(self.store_parts(&shape, parts, now, changes)?)
+            }
+        };
         self.put(key, &shape, source, now, changes)?;
         report(changes, key, Cause::Set);
         Ok(())
-    }
-
-    /// Adds to a value, keeping flags and expiry; the version that it had is dropped, since the
-    /// value is another, and `version` is stored. Returns whether there was an entry.
-    ///
-    /// # Errors
-    /// See [`WriteError`]; nothing was changed then, but others may have been evicted.
-    pub fn extend(
-        &mut self,
-        key: &Key<'_>,
-        value: &[u8],
-        end: End,
-        version: Option<EntryVersion>,
-        now: Millis,
-        changes: &mut impl Changes,
-    ) -> Result<bool, WriteError> {
-        let Some(entry) = self.peek(key, now) else {
-            return Ok(false);
-        };
-        let (old_length, expiry) = (entry.value.len(), entry.expiry);
-        let write = Write { value, user_flags: entry.user_flags, expiry, version };
-        let shape = self.shape(key, &write, old_length + value.len())?;
-        // From here on the old value is held: making room may take the entry itself.
-        let entry = self.peek(key, now).expect("it was just there");
-        let is_large = shape.placement() == Placement::Chunks;
-        if let Some(old) = entry.value.lease().filter(|_| is_large) {
-            let first = self.join(&shape, old, value, end, now, changes)?;
-            self.put(key, &shape, Source::Chain(first), now, changes)?;
-        } else {
-            // One copy of the old value, since its bytes lie where the new one may be written. It
-            // is short, also where it came as an upload and lies in a chunk.
-            let old = entry.value.to_vec();
-            let pieces = match end {
-                End::Append => [&old[..], value],
-                End::Prepend => [value, &old[..]],
-            };
-            let source = self.store_value(&shape, pieces, now, changes)?;
-            self.put(key, &shape, source, now, changes)?;
-        }
-        report(changes, key, Cause::Extended);
-        Ok(true)
     }
 
     /// Removes an entry. Returns whether there was one.
@@ -186,94 +154,6 @@ impl Shard {
         Ok(shape)
     }
 
-    /// Makes room for an entry. Stores a value that goes into chunks, making room for each.
-    fn store_value<'v>(
-        &mut self,
-        shape: &Shape,
-        pieces: [&'v [u8]; 2],
-        now: Millis,
-        changes: &mut impl Changes,
-    ) -> Result<Source<'v>, WriteError> {
-        if shape.placement() == Placement::Inline {
-            self.make_room(Class::of_entry(shape.bytes), now, changes)?;
-            return Ok(Source::Bytes(pieces));
-        }
-        let mut chain = Chain::new(shape.value_length);
-        let written =
-            pieces.iter().try_for_each(|piece| self.fill(&mut chain, piece, now, changes));
-        Ok(Source::Chain(self.whole(shape, chain, written, now, changes)?))
-    }
-
-    /// Stores a large value that is another with something added. The old one is leased, so that
-    /// it stays while room is made for the new one, whatever becomes of its entry.
-    fn join(
-        &mut self,
-        shape: &Shape,
-        mut old: Lease,
-        value: &[u8],
-        end: End,
-        now: Millis,
-        changes: &mut impl Changes,
-    ) -> Result<Handle, WriteError> {
-        let mut chain = Chain::new(shape.value_length);
-        let (before, after) = match end {
-            End::Append => (&[][..], value),
-            End::Prepend => (value, &[][..]),
-        };
-        let mut written = self.fill(&mut chain, before, now, changes);
-        while let Some(piece) = old.take().filter(|_| written.is_ok()) {
-            written = self.fill(&mut chain, piece.bytes(), now, changes);
-        }
-        let written = written.and_then(|()| self.fill(&mut chain, after, now, changes));
-        self.whole(shape, chain, written, now, changes)
-    }
-
-    /// Writes bytes to the end of a chain, making room for its chunks.
-    fn fill(
-        &mut self,
-        chain: &mut Chain,
-        mut bytes: &[u8],
-        now: Millis,
-        changes: &mut impl Changes,
-    ) -> Result<(), WriteError> {
-        while !bytes.is_empty() {
-            if chain.wants().is_some() {
-                self.make_room_for_chunk(now, changes)?;
-                chain.add_chunk(&mut self.heap);
-            }
-            let written = chain.write(&mut self.heap, bytes);
-            bytes = &bytes[written..];
-        }
-        Ok(())
-    }
-
-    /// A chain that was written, with room for its entry: the first of its chunks. Where
-    /// something went wrong it is abandoned.
-    fn whole(
-        &mut self,
-        shape: &Shape,
-        chain: Chain,
-        written: Result<(), WriteError>,
-        now: Millis,
-        changes: &mut impl Changes,
-    ) -> Result<Handle, WriteError> {
-        // Making room for the chunks may have used up what was made for the entry.
-        let made =
-            written.and_then(|()| self.make_room(Class::of_entry(shape.bytes), now, changes));
-        if let Err(error) = made {
-            self.abandon(&chain);
-            return Err(error);
-        }
-        Ok(chain.first().expect("a large value has bytes"))
-    }
-
-    /// Gives a chain back that no entry has got.
-    pub(super) fn abandon(&mut self, chain: &Chain) {
-        if let Some(first) = chain.first() {
-            self.discarded.let_go(&self.heap, first);
-        }
-    }
-
     /// Stores an entry for which room was made, over the one that is there if there is one.
     pub(super) fn put(
         &mut self,
@@ -371,10 +251,7 @@ impl Shard {
         let at = shape.write(key.bytes, bytes);
         let rest = &mut bytes[at..];
         match source {
-            Source::Bytes([one, two]) => {
-                rest[..one.len()].copy_from_slice(one);
-                rest[one.len()..].copy_from_slice(two);
-            }
+            Source::Bytes(bytes) => rest.copy_from_slice(bytes),
             Source::Chain(first) => {
                 rest.copy_from_slice(&first.units().to_le_bytes());
                 self.heap.mark_large(handle);
