@@ -66,7 +66,7 @@ const SLOTS_MIN: usize = 16;
 const SLOTS_IN_PASSING: usize = 2;
 const SLOTS_LOW: usize = 8;
 const SLOTS_URGENT: usize = 64;
-const SLOTS_MAX: usize = 80;
+const SLOTS_MAX: usize = 64;
 
 /// Slots of the page being emptied that one slice of an upload, or of [`Shard::tick`], empties, and
 /// one of the latter while writes should wait for it.
