@@ -307,10 +307,14 @@ impl Fleet {
         }
         let now = self.clock.now();
         let due = self.fetch_after.load(Ordering::Relaxed);
+        if now.0 < due {
+            // It stays due then, however many notice it meanwhile.
+            return;
+        }
         let next = now.plus(TOPOLOGY_FETCH_INTERVAL).0;
         let turn =
             self.fetch_after.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        if now.0 >= due && turn.is_ok() {
+        if turn.is_ok() {
             let (fleet, by, teller) = (Arc::clone(self), Arc::clone(by), Arc::clone(teller));
             teller.node.runtime.clone().spawn(async move {
                 fleet.newer_than(&by, &teller, fleet.fetch_deadline()).await;
