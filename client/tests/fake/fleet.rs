@@ -357,6 +357,37 @@ async fn a_client_that_is_behind_fetches_the_topology_once() {
     assert_eq!(fetches.load(Ordering::Relaxed), fetched_before + 1);
 }
 
+/// What a dead node is owed is owed to the next owners of its slots too: they may be given copies.
+#[tokio::test]
+async fn what_a_node_is_owed_goes_with_its_slots() {
+    let mut nodes = three().await;
+    let (current, _) = cluster(&mut nodes, 3).await;
+    let client = connect(&nodes, WhenNodeDown::Miss).await;
+    client.get("key").await.unwrap();
+    let mut gone = nodes.remove(0);
+    let (owned, others): (Vec<String>, Vec<String>) =
+        keys().into_iter().partition(|key| client.node_of(key) == gone.name);
+    let copy = |node: &Living, key: &str| {
+        node.entries.lock().unwrap().insert(key.as_bytes().to_vec(), b"old".to_vec());
+    };
+    gone.kill().await;
+    for key in &owned {
+        client.delete(key).await.unwrap_err();
+    }
+
+    *current.lock().unwrap() = topology(2, &nodes);
+    owned.iter().for_each(|key| nodes.iter().for_each(|node| copy(node, key)));
+    while client.nodes().len() == 3 {
+        client.get(&others[0]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    client.clone().close(Duration::from_secs(60)).await.unwrap();
+    for key in &owned {
+        let owner = nodes.iter().find(|node| node.name == client.node_of(key)).unwrap();
+        assert!(!owner.has(key), "{key} is still at {}", owner.name);
+    }
+}
+
 #[tokio::test]
 async fn a_file_of_nodes_is_followed() {
     let nodes = three().await;
