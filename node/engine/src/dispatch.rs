@@ -144,7 +144,8 @@ impl Dispatcher {
             && connection.dialect.is_none()
             && self.greet(connection, bytes, now) == Greeting::More
         {
-            return Progress { consumed: 0, incomplete: None };
+            // One more byte may tell.
+            return Progress { consumed: 0, incomplete: Some(bytes.len() + 1) };
         }
         if connection.dialect.is_some() {
             return self.dispatch_dialect(connection, bytes, now);

@@ -43,17 +43,102 @@ fn bulk(value: Option<&[u8]>) -> Vec<u8> {
     }
 }
 
+/// A value, one in twelve long enough to be handed over in pieces.
+fn drawn_value(random: &mut StdRng) -> Vec<u8> {
+    let length = match random.random_range(0..12) {
+        0 => random.random_range(INPUT_BYTES_SMALL - 2..3 * INPUT_BYTES_SMALL),
+        _ => random.random_range(0..40),
+    };
+    vec![b'a' + random.random_range(0..26); length]
+}
+
 impl Client {
-    /// Draws one command; what it answers follows from the map.
+    /// Draws one command of memcached; what it answers follows from the map.
+    fn draw_memcached(&mut self, map: &mut Map, random: &mut StdRng) {
+        let space = self.space;
+        let key = |random: &mut StdRng| format!("{space}-{}", random.random_range(0..12));
+        let (one, two) = (key(random), key(random));
+        let value = drawn_value(random);
+        let length = value.len();
+        let is_silent = random.random_range(0..3) == 0;
+        let noreply = if is_silent { " noreply" } else { "" };
+        let place = (space, one.clone());
+        let is_there = map.contains_key(&place);
+        let when = |is_so: bool, yes: &str, no: &str| if is_so { yes.into() } else { no.into() };
+        let (line, carried, answer): (String, bool, Vec<u8>) = match random.random_range(0..12) {
+            0..3 => {
+                map.insert(place, value.clone());
+                (format!("set {one} 0 0 {length}{noreply}"), true, b"STORED".into())
+            }
+            3 => {
+                if !is_there {
+                    map.insert(place, value.clone());
+                }
+                let answer = when(!is_there, "STORED", "NOT_STORED");
+                (format!("add {one} 0 0 {length}{noreply}"), true, String::into_bytes(answer))
+            }
+            4 => {
+                if let Some(old) = map.get_mut(&place) {
+                    old.extend_from_slice(&value);
+                }
+                let answer = when(is_there, "STORED", "NOT_STORED");
+                (format!("append {one} 0 0 {length}{noreply}"), true, String::into_bytes(answer))
+            }
+            5 => {
+                map.remove(&place);
+                let answer = when(is_there, "DELETED", "NOT_FOUND");
+                (format!("delete {one}{noreply}"), false, String::into_bytes(answer))
+            }
+            6 => {
+                let answer = when(is_there, "TOUCHED", "NOT_FOUND");
+                (format!("touch {one} 1000{noreply}"), false, String::into_bytes(answer))
+            }
+            7 => {
+                map.insert(place, value.clone());
+                self.input.extend(format!("ms {one} {length} k\r\n").bytes());
+                self.input.extend([&value[..], b"\r\n"].concat());
+                self.expected.extend(format!("HD k{one}\r\n").bytes());
+                return;
+            }
+            8 => {
+                self.input.extend(format!("mg {one} v k\r\nmn\r\n").bytes());
+                match map.get(&place) {
+                    Some(value) => {
+                        let head = format!("VA {} k{one}\r\n", value.len());
+                        self.expected.extend([head.as_bytes(), value, b"\r\n"].concat());
+                    }
+                    None => self.expected.extend(format!("EN k{one}\r\n").bytes()),
+                }
+                self.expected.extend(b"MN\r\n");
+                return;
+            }
+            _ => {
+                self.input.extend(format!("get {one} {two}\r\n").bytes());
+                for key in [one, two] {
+                    if let Some(value) = map.get(&(space, key.clone())) {
+                        let head = format!("VALUE {key} 0 {}\r\n", value.len());
+                        self.expected.extend([head.as_bytes(), value, b"\r\n"].concat());
+                    }
+                }
+                self.expected.extend(b"END\r\n");
+                return;
+            }
+        };
+        self.input.extend([line.as_bytes(), b"\r\n"].concat());
+        if carried {
+            self.input.extend([&value[..], b"\r\n"].concat());
+        }
+        if !is_silent {
+            self.expected.extend([&answer[..], b"\r\n"].concat());
+        }
+    }
+
+    /// Draws one command of RESP; what it answers follows from the map.
     fn draw(&mut self, map: &mut Map, random: &mut StdRng) {
         let key = |random: &mut StdRng| format!("key {}", random.random_range(0..12));
         let tagged = |random: &mut StdRng| format!("{{t}}{}", random.random_range(0..3));
         let (one, two, three) = (key(random), key(random), key(random));
-        let length = match random.random_range(0..12) {
-            0 => random.random_range(INPUT_BYTES_SMALL - 2..3 * INPUT_BYTES_SMALL),
-            _ => random.random_range(0..40),
-        };
-        let value = vec![b'a' + random.random_range(0..26); length];
+        let value = drawn_value(random);
         let space = self.space;
         let get = |map: &Map, key: &String| map.get(&(space, key.clone())).cloned();
         let (words, answer): (Vec<Vec<u8>>, Vec<u8>) = match random.random_range(0..16) {
@@ -147,8 +232,10 @@ impl Client {
     }
 }
 
-#[test]
-fn resp_answers_are_those_of_a_map() {
+/// How a client begins, and what it does then.
+type Script = fn(&mut Client, &mut Map, &mut StdRng);
+
+fn answers_are_those_of_a_map(script: Script) {
     for seed in 0..60 {
         let mut random = StdRng::seed_from_u64(seed);
         let cores = random.random_range(1..5);
@@ -162,11 +249,7 @@ fn resp_answers_are_those_of_a_map() {
                 Client { wire, spaces, space: spaces[0], input, sent: 0, expected }
             })
             .collect();
-        for client in &mut clients {
-            client.input.extend(command(&[b"SELECT", client.space.to_string().as_bytes()]));
-            client.expected.extend(b"+OK\r\n");
-            (0..150).for_each(|_| client.draw(&mut map, &mut random));
-        }
+        clients.iter_mut().for_each(|client| script(client, &mut map, &mut random));
         while clients.iter().any(|client| client.sent < client.input.len()) {
             for client in &mut clients {
                 client.send(&mut node, &mut random);
@@ -193,6 +276,22 @@ fn resp_answers_are_those_of_a_map() {
         }
         node.engines.iter().for_each(|engine| engine.invariants());
     }
+}
+
+#[test]
+fn resp_answers_are_those_of_a_map() {
+    answers_are_those_of_a_map(|client, map, random| {
+        client.input.extend(command(&[b"SELECT", client.space.to_string().as_bytes()]));
+        client.expected.extend(b"+OK\r\n");
+        (0..150).for_each(|_| client.draw(map, random));
+    });
+}
+
+#[test]
+fn memcached_answers_are_those_of_a_map() {
+    answers_are_those_of_a_map(|client, map, random| {
+        (0..150).for_each(|_| client.draw_memcached(map, random));
+    });
 }
 
 /// Sends text and gives the answer to it once everything has happened.
@@ -267,6 +366,21 @@ fn some_key_is_met_however_few_there_are() {
             met.insert(say(&mut node, wire, "RANDOMKEY\r\n"));
         }
         assert_eq!(met.len(), 3, "{met:?}");
+    }
+}
+
+/// Whether it is memcached is not told by the first bytes of a word; more are read meanwhile.
+#[test]
+fn a_first_word_in_pieces_is_waited_for() {
+    let mut node = node(1);
+    for word in ["set k 0 0 1\r\nv\r\n", "get none\r\n", "mn\r\n"] {
+        let wire = node.connect(0);
+        let (last, first) = word.as_bytes().split_last().expect("a command");
+        for byte in first {
+            node.receive(wire, &[*byte]);
+            assert!(!node.seen(wire).paused, "{word}");
+        }
+        assert!(!say(&mut node, wire, &char::from(*last).to_string()).is_empty(), "{word}");
     }
 }
 
