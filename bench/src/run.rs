@@ -188,7 +188,7 @@ fn plan(options: &RunOptions, address: Address, free_cpus: Vec<usize>) -> Result
         cpus: options.subject.cpu.as_ref().map_or(free_cpus, |list| list.0.clone()),
         steer: match (options.subject.protocol, options.steer) {
             // These have no way to say which core owns a key.
-            (Protocol::Resp | Protocol::Memcached, Steer::Owner) => Steer::Any,
+            (Protocol::Resp | Protocol::Memcached, Steer::Owner | Steer::Thread) => Steer::Any,
             (_, steer) => steer,
         },
         workload: Workload {

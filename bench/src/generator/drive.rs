@@ -148,7 +148,7 @@ impl<'p, C: Codec, F: Fn() -> C> Drive<'p, C, F> {
             return Err(DriveError::ValueTooLong { value_bytes: workload.value_bytes, limit });
         }
         match (plan.steer, &greeting.map) {
-            (Steer::Owner | Steer::Wrong, None) => return Err(DriveError::NoMap),
+            (Steer::Owner | Steer::Thread | Steer::Wrong, None) => return Err(DriveError::NoMap),
             (Steer::Wrong, Some(map)) if map.cores() < 2 => return Err(DriveError::OneCore),
             _ => {}
         }
@@ -214,6 +214,8 @@ impl<'p, C: Codec, F: Fn() -> C> Drive<'p, C, F> {
         match self.plan.steer {
             Steer::Any => Target::Any,
             Steer::Owner => Target::Of(core),
+            // The connections of a thread follow each other.
+            Steer::Thread => Target::Of((connection * cores / self.plan.connections) as u16),
             Steer::Wrong => Target::NotOf(core),
         }
     }

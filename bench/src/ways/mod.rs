@@ -160,11 +160,12 @@ pub fn cores(options: &CoresOptions) -> Result<ExitCode, WaysError> {
     let ways = [
         way("one core", &one, Steer::Any),
         way("steered", &many, Steer::Owner),
+        way("by thread", &many, Steer::Thread),
         way("apart", &apart, Steer::Any),
         way("any", &many, Steer::Any),
         way("wrong", &many, Steer::Wrong),
     ];
-    for way in &ways[..3] {
+    for way in [&ways[0], &ways[1], &ways[3]] {
         fill(way, options.connections, &options.turns)?;
     }
     let mut rows = Vec::new();

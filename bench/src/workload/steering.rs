@@ -27,6 +27,8 @@ const WAITING_MAX: usize = 1_024;
 pub enum Steer {
     /// Each connection names a core and asks for the keys of that core.
     Owner,
+    /// The same, and each thread talks to as few cores as it can.
+    Thread,
     /// Connections stay where they land and ask for any key.
     Any,
     /// Each connection names a core and asks for keys that other cores own.
