@@ -29,7 +29,7 @@ const INDEX_WASTE_SHARE: u64 = 16;
 
 /// Leaves moved in one slice, and where pages are urgently needed.
 pub(super) const LEAVES_SLICE: usize = 2;
-pub(super) const LEAVES_URGENT: usize = 4;
+pub(super) const LEAVES_URGENT: usize = 8;
 
 /// What moving a leaf counts for, in steps of work.
 const LEAF_STEPS: u64 = 8;
