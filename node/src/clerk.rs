@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corelane_dialect::Settings;
 use corelane_engine::{About, Wish};
@@ -20,12 +20,17 @@ pub(crate) const WISHES_MAX: usize = 64;
 
 /// Serves until every core has ended.
 pub(crate) fn run(wishes: &Receiver<Wish>, node: &dyn NodeControl, about: &Arc<About>) {
+    let mut look_at = Instant::now();
     loop {
-        if let Some(bytes) = resident_bytes() {
-            about.memory_resident_bytes.store(bytes, Ordering::Relaxed);
+        // However often clients ask for something meanwhile.
+        if Instant::now() >= look_at {
+            look_at = Instant::now() + LOOK_INTERVAL;
+            if let Some(bytes) = resident_bytes() {
+                about.memory_resident_bytes.store(bytes, Ordering::Relaxed);
+            }
+            node.divide_memory();
         }
-        node.divide_memory();
-        match wishes.recv_timeout(LOOK_INTERVAL) {
+        match wishes.recv_deadline(look_at) {
             Ok(Wish::Shutdown) => {
                 tracing::info!("a client asked for the end: draining");
                 node.drain();
