@@ -191,6 +191,9 @@ fn memory_follows_the_slots_of_cores() {
     let directory = directory.path();
     fs::write(directory.join("cache-a.toml"), text(directory, 1, &NAMES[..1])).unwrap();
     let node = start(Io::Epoll, directory, NAMES[0]);
+    eventually("both cores have told their memory", || {
+        node.counter("memory_budget_bytes").iter().all(|bytes| *bytes > 0)
+    });
     let [first, second] = node.counter("memory_budget_bytes")[..] else { panic!("two cores") };
     assert_eq!(first, second);
     let slots = "[[slots]]\nnodes = [\"cache-a\"]\nranges = \"0-8191\"\n\
