@@ -20,7 +20,6 @@ use crate::cli::{count, parse_duration, parse_keys};
 use crate::codec::native::Native;
 use crate::embed::{EmbedOptions, Embedded, Traffic};
 use crate::generator::session::PIPELINE_MAX;
-
 use crate::generator::{Drive, DriveError, Outcome, Plan, Tally, Task};
 use crate::measure::paired::{Samples, Spread};
 use crate::progress::Progress;
