@@ -152,12 +152,21 @@ pub const MEMCACHED: [Difference; 8] = [
     differs(&["slabs automove 1"], "OK", "ERROR", "pages move between classes by themselves"),
 ];
 
-/// Sends the commands of a difference, each once the one before is answered in one line; the
-/// answer to the last.
+/// Sends the commands of a difference to the other server and to a node, whose answers to the last
+/// are to be those listed.
 ///
 /// # Panics
-/// The server closes the connection, or does not answer in time.
-pub fn answer(difference: &Difference, mut server: impl Read + Write) -> String {
+/// They are not, or a server closes the connection or does not answer in time.
+pub fn check(difference: &Difference, theirs: impl Read + Write, ours: impl Read + Write) {
+    let answers = (answer(difference, theirs), answer(difference, ours));
+    let as_listed =
+        answers.0.starts_with(difference.theirs) && answers.1.starts_with(difference.ours);
+    assert!(as_listed, "{difference:?}: {answers:?}");
+}
+
+/// Sends the commands of a difference, each once the one before is answered in one line; the
+/// answer to the last.
+fn answer(difference: &Difference, mut server: impl Read + Write) -> String {
     let mut answer = Vec::new();
     for command in difference.sent {
         server.write_all(format!("{command}\r\n").as_bytes()).expect("the server reads");

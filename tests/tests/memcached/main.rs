@@ -140,11 +140,7 @@ fn what_differs_on_purpose_differs_as_listed() {
             (memcached.connect(), TcpStream::connect(address).expect("it listens"));
         theirs.set_read_timeout(Some(ANSWER_MAX)).expect("an option of every socket");
         ours.set_read_timeout(Some(ANSWER_MAX)).expect("an option of every socket");
-        let answers =
-            (differences::answer(difference, theirs), differences::answer(difference, ours));
-        let as_listed =
-            answers.0.starts_with(difference.theirs) && answers.1.starts_with(difference.ours);
-        assert!(as_listed, "{difference:?}: {answers:?}");
+        differences::check(difference, theirs, ours);
     }
     node.stop().expect("no core panicked");
 }
