@@ -39,6 +39,15 @@ fn start(io: Io, directory: &Path, name: &str) -> Node {
     Node::start(io, &more)
 }
 
+/// All nodes, with a topology of epoch 7 that has them all.
+fn start_all(io: Io, directory: &Path) -> Vec<Node> {
+    let start = |name| {
+        fs::write(directory.join(format!("{name}.toml")), text(directory, 7, &NAMES)).unwrap();
+        start(io, directory, name)
+    };
+    NAMES.into_iter().map(start).collect()
+}
+
 fn keys() -> impl Iterator<Item = String> {
     (0..120).map(|number| format!("key-{number}"))
 }
@@ -66,11 +75,7 @@ fn owner_of(topology: &Topology, key: &str) -> (String, String) {
 fn each_key_has_one_node(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let mut nodes = Vec::new();
-    for name in NAMES {
-        fs::write(directory.join(format!("{name}.toml")), text(directory, 7, &NAMES)).unwrap();
-        nodes.push(start(io, directory, name));
-    }
+    let nodes = start_all(io, directory);
     let mut wires: Vec<Wire> = nodes.iter().map(Node::connect).collect();
     let topology = topology_of(&mut wires[0]);
     assert_eq!(topology.epoch().0, 7);
@@ -142,11 +147,7 @@ fn later_topologies_take_over_and_outlive_the_process(io: Io) {
 fn others_stand_in_for_a_node_that_is_dead(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let mut nodes = Vec::new();
-    for name in NAMES {
-        fs::write(directory.join(format!("{name}.toml")), text(directory, 7, &NAMES)).unwrap();
-        nodes.push(start(io, directory, name));
-    }
+    let mut nodes = start_all(io, directory);
     let address = format!("unix:{}", directory.join(NAMES[1]).display());
     let [dead, alive @ ..] = &mut nodes[..] else { unreachable!("there are three") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
